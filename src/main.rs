@@ -1,0 +1,2 @@
+//! driftline
+fn main() {}
