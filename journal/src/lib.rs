@@ -1,1 +1,1 @@
-//! journal
+//! Append-only checksummed frames with a readable torn tail.

@@ -1,1 +1,5 @@
-//! probes
+//! Canaries: schedule, tracker, histograms, ledger, service endpoints
+
+mod sample;
+
+pub use sample::*;

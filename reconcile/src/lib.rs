@@ -1,1 +1,5 @@
-//! reconcile
+//! Plan, digest comparison, narrowing, recheck; ends at a journal
+
+mod outcome;
+
+pub use outcome::*;

@@ -1,1 +1,53 @@
-//! stores
+//! What a store is: narrow abilities, and one folder for each store that has them.
+//!
+//! A store implements those ability traits that fit it; an [`End`] bundles what one connection on one site can do. Contracts stand in
+//! the trait documentation, and one conformance suite holds every store and every wrapper to them.
+
+mod canary;
+mod catalog;
+mod compare;
+mod digest;
+mod error;
+mod identify;
+mod key;
+mod ranged;
+mod reread;
+mod status;
+
+use std::sync::Arc;
+
+pub use canary::{Canary, CanaryReader, CanaryWriter, Sighting, WriteOutcome};
+pub use catalog::{Catalog, Collection, Column, KeyShape};
+pub use compare::{Class, Compare, Comparison};
+pub use digest::{ChunkDigest, DigestMode, Recipe, RowDigest};
+pub use error::{Result, StoreError, Trouble};
+pub use identify::{Identify, Identity, Relation, Role};
+pub use key::{Key, KeyRange, KeyValue, Part};
+pub use ranged::{Listing, Ranged};
+pub use reread::{Fence, KEYS_PER_READ_MAX, Position, ReadRequest, Reading, Readings, Reread, Row, Snapshot};
+pub use status::{Fork, NativeStatus, Status};
+
+/// One end of a pair: the abilities of one connection on one site. `None`: this store does not have it.
+#[derive(Debug, Clone)]
+pub struct End {
+    /// The site.
+    pub site: String,
+    /// Always there: nothing is compared with a stranger.
+    pub identify: Arc<dyn Identify>,
+    /// See [`Catalog`].
+    pub catalog: Option<Arc<dyn Catalog>>,
+    /// See [`Status`].
+    pub status: Option<Arc<dyn Status>>,
+    /// See [`CanaryWriter`].
+    pub canary_writer: Option<Arc<dyn CanaryWriter>>,
+    /// See [`CanaryReader`].
+    pub canary_reader: Option<Arc<dyn CanaryReader>>,
+    /// See [`Ranged`].
+    pub ranged: Option<Arc<dyn Ranged>>,
+    /// See [`Reread`].
+    pub reread: Option<Arc<dyn Reread>>,
+    /// See [`Fence`].
+    pub fence: Option<Arc<dyn Fence>>,
+    /// See [`Compare`].
+    pub compare: Arc<dyn Compare>,
+}

@@ -1,0 +1,136 @@
+//! Reading single keys again, with proof of when the reading was.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::{Collection, Key, Recipe, Result, RowDigest};
+
+/// Reads chosen keys.
+#[async_trait]
+pub trait Reread: std::fmt::Debug + Send + Sync + 'static {
+    /// Reads each key once, all in one snapshot. `position` of the result is a point that the readings are proved to have
+    /// passed: it was observed *before* the rows were read, on the same connection.
+    async fn read(&self, request: &ReadRequest<'_>) -> Result<Readings>;
+}
+
+/// What to read. At most [`KEYS_PER_READ_MAX`] keys.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadRequest<'a> {
+    /// This end's collection.
+    pub collection: &'a Collection,
+    /// The recipe of the run.
+    pub recipe: &'a Recipe,
+    /// The keys.
+    pub keys: &'a [Key],
+    /// Whether the values of the columns are wanted (never unless the person asked).
+    pub values: bool,
+    /// The column that tells when a row last changed.
+    pub changed_at: Option<&'a str>,
+}
+
+/// Bound of one read.
+pub const KEYS_PER_READ_MAX: usize = 256;
+
+/// The answer to a [`ReadRequest`].
+#[derive(Debug, Clone)]
+pub struct Readings {
+    /// One for each key asked for, in the same order.
+    pub rows: Vec<Reading>,
+    /// The point that the readings have passed; `None` where the store has no such notion.
+    pub position: Option<Position>,
+    /// What was committed when the first statement of the reading began (primary of a physical pair).
+    pub snapshot: Option<Snapshot>,
+    /// [`crate::Identity::instance`] of the connection that answered. A change means: prove the link again.
+    pub instance: String,
+}
+
+/// One key, as read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reading {
+    /// No row has this key.
+    Absent,
+    /// At least one row has.
+    Present(Row),
+}
+
+/// A row as read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row {
+    /// Equal for two readings only if the row was not written between them. Comparable within one end only.
+    pub version: String,
+    /// Digest of the whole row by the recipe.
+    pub digest: RowDigest,
+    /// Digest of each of the recipe's columns; `None` is NULL.
+    pub columns: Vec<Option<u64>>,
+    /// Values as the store's text, when asked for; `None` within is NULL.
+    pub values: Option<Vec<Option<String>>>,
+    /// When the row says that it last changed, microseconds since 1970 UTC.
+    pub changed_at_us: Option<i64>,
+    /// How many rows have this key. More than one: no unique key guards it there.
+    pub copies: u64,
+    /// The 32-bit transaction that created this version (xmin), where the store tells.
+    pub created_by: Option<u32>,
+    /// The 32-bit transaction that ended or locked this version (xmax), where the store tells and it is not zero.
+    pub ended_by: Option<u32>,
+}
+
+/// A point of a primary's history that another end can be known to have passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Position(pub u64);
+
+/// Which transactions had ended when a snapshot was taken (PostgreSQL's `pg_snapshot`, 64-bit transaction IDs).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// All before it had ended.
+    pub xmin: u64,
+    /// This and all after it had not begun.
+    pub xmax: u64,
+    /// Those between that were running.
+    pub running: Vec<u64>,
+}
+
+/// A 32-bit ID further ahead of a snapshot than this is taken for one of an earlier epoch: replication cannot be a
+/// quarter of the ID space behind.
+const AHEAD_MAX: i64 = 1 << 30;
+
+impl Snapshot {
+    /// The 64-bit form of a 32-bit transaction ID that was read near this snapshot.
+    pub fn widen(&self, xid: u32) -> u64 {
+        let low = i64::from(xid) - i64::from(u32::try_from(self.xmax & 0xffff_ffff).unwrap_or(0));
+        let half = 1i64 << 31;
+        let mut ahead = low;
+        if ahead > half {
+            ahead -= 1 << 32;
+        } else if ahead < -half {
+            ahead += 1 << 32;
+        }
+        if ahead > AHEAD_MAX {
+            ahead -= 1 << 32;
+        }
+        self.xmax.saturating_add_signed(ahead)
+    }
+
+    /// Whether what `xid` did was visible in this snapshot. Aborted transactions count as visible: their rows are never read.
+    pub fn sees(&self, xid: u32) -> bool {
+        const FIRST_NORMAL_XID: u32 = 3;
+        if xid < FIRST_NORMAL_XID {
+            return true; // bootstrap and frozen
+        }
+        let xid = self.widen(xid);
+        xid < self.xmin || (xid < self.xmax && !self.running.contains(&xid))
+    }
+}
+
+/// Proof that a secondary has passed a point of the primary. Only saves polls: the position of a reading is what is trusted.
+#[async_trait]
+pub trait Fence: std::fmt::Debug + Send + Sync + 'static {
+    /// A point behind everything that is written at this primary until now, committed or not.
+    async fn point(&self) -> Result<Position>;
+
+    /// Waits until this secondary has passed `point`, at most `patience`. `false`: timed out. No transaction or snapshot is open
+    /// on the secondary while it waits.
+    async fn wait(&self, point: Position, patience: Duration) -> Result<bool>;
+}

@@ -1,0 +1,51 @@
+//! What a store says of its own replication.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::{Identity, Position, Result};
+
+/// The store's own word on lag and links. Every figure is optional: *not collected* is never zero.
+#[async_trait]
+pub trait Status: std::fmt::Debug + Send + Sync + 'static {
+    /// Asks this end.
+    async fn status(&self) -> Result<NativeStatus>;
+
+    /// The fork of this promoted end: the last point that it replayed from its old primary. `Unsupported` when the end cannot tell
+    /// (never promoted, or restarted since).
+    async fn fork(&self) -> Result<Fork>;
+}
+
+/// Figures of one end as of one instant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NativeStatus {
+    /// Who answered.
+    pub identity: Identity,
+    /// The server's clock when it answered, microseconds since 1970 UTC.
+    pub as_of_us: i64,
+    /// Lag in time by the store's own account, microseconds.
+    pub lag_us: Option<u64>,
+    /// Lag in bytes by the store's own account.
+    pub lag_bytes: Option<u64>,
+    /// At a primary: the end of its log. At a secondary: what it has applied.
+    pub position: Option<Position>,
+    /// The link in the store's words, e.g. `streaming`, `no receiver`; `None` when this role may not see it.
+    pub link: Option<String>,
+    /// Age of the oldest open write transaction at this end, microseconds; `None` when not readable.
+    pub longest_transaction_us: Option<u64>,
+    /// Whether this end takes part in a logical subscription or publication.
+    pub is_logical: bool,
+}
+
+/// Where an old primary and a promoted secondary parted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fork {
+    /// The last point replayed.
+    pub position: Option<Position>,
+    /// The fork happened not before, microseconds since 1970 UTC of the old primary's clock.
+    pub at_low_us: i64,
+    /// And not after.
+    pub at_high_us: i64,
+    /// How this is known, in words.
+    pub evidence: String,
+}
