@@ -94,11 +94,11 @@ pub struct Coverage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChunkState {
-    /// Equal digests.
+    /// Equal digests, or every difference proved to be in flight only.
     Equal,
-    /// Different digests; the divergences tell which keys.
+    /// Different digests and at least one confirmed divergence; the divergences tell which keys.
     Different,
-    /// Could not be compared.
+    /// Could not be compared, or its differences could not be decided; `error` tells why. Its divergences still count.
     Failed,
 }
 
@@ -274,9 +274,10 @@ pub enum Frame {
         /// The plan.
         plan: String,
     },
-    /// Divergences of a chunk follow it; the next `Commit` makes them count.
+    /// The final state of one chunk. Its divergences stand before it, written as they were decided, and frames of several chunks
+    /// interleave: the `Commit` of the same collection and chunk makes all of them count.
     Chunk(Box<Chunk>),
-    /// One key, or one collection.
+    /// One key, or one collection. Counts only once its chunk is committed.
     Divergence(Box<Divergence>),
     /// Chunk `chunk_id` of `collection` is complete with all its divergences.
     Commit {
