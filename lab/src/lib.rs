@@ -1,1 +1,18 @@
-//! lab
+//! Pairs of stores to try and to test with: lag, loss, corruption and failover on demand.
+//!
+//! A lab is real software on this machine: PostgreSQL servers from the distribution's packages, on free loopback ports, in a
+//! temporary folder of their own. Dropping the handle stops the servers and removes the folder, also in a panic; what a
+//! `kill -9` left behind is removed by the next start.
+//!
+//! Nothing here is safe for data that matters: servers run with `fsync = off`.
+
+mod account;
+mod error;
+mod folder;
+mod postgres;
+mod process;
+mod proxy;
+
+pub use error::LabError;
+pub use postgres::{PgOptions, PgPair, PgServer, Tls};
+pub use proxy::Proxy;

@@ -1,0 +1,206 @@
+//! A primary and a streaming standby, and what can happen to them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::options::{PgOptions, Tls};
+use super::programs;
+use super::server::{PgServer, Server, blocking};
+use crate::LabError;
+use crate::proxy::{Network, Proxy};
+
+const REPLICATION_ROLE: &str = "lab_replication";
+/// Time for a standby to stream after its start.
+const STREAMING_PATIENCE: Duration = Duration::from_secs(30);
+/// Time for a standby to be promoted.
+const PROMOTION_PATIENCE: Duration = Duration::from_secs(60);
+
+/// A primary and a physical standby that streams from it through a relay of the lab's own.
+///
+/// [`primary`](Self::primary) and [`standby`](Self::standby) keep naming the same servers after a promotion. Dropping the
+/// pair stops both and removes the lab.
+#[derive(Debug)]
+pub struct PgPair {
+    standby: PgServer,
+    primary: PgServer,
+    link: Proxy,
+    network: Network,
+}
+
+impl PgPair {
+    /// Starts a pair; the standby streams when this returns.
+    ///
+    /// # Errors
+    /// Programs or account missing, folder not usable, or a server did not start.
+    pub async fn start(options: PgOptions) -> Result<Self, LabError> {
+        let primary = PgServer::start_named("primary", options).await?;
+        let role = format!(
+            "create role {REPLICATION_ROLE} login replication password '{}'; \
+             select pg_create_physical_replication_slot('standby', true)",
+            primary.password()
+        );
+        primary.execute("postgres", &role).await?;
+        let network = Network::start().map_err(relay_error(&primary))?;
+        let link = network.relay_to(primary.port()).map_err(relay_error(&primary))?;
+        let standby = copy_of(&primary, "standby", link.port()).await?;
+        Ok(Self {
+            standby,
+            primary,
+            link,
+            network,
+        })
+    }
+
+    /// The server that was started as primary.
+    pub fn primary(&self) -> &PgServer {
+        &self.primary
+    }
+
+    /// The server that was started as standby.
+    pub fn standby(&self) -> &PgServer {
+        &self.standby
+    }
+
+    /// Cuts replication, connections that stand included, until [`restore`](Self::restore).
+    pub fn cut(&self) {
+        self.link.cut();
+    }
+
+    /// Lets replication through again; the standby is back within about a second.
+    pub fn restore(&self) {
+        self.link.restore();
+    }
+
+    /// A relay for clients of `server`, which can be cut. It ends when it is dropped, and with the pair.
+    ///
+    /// # Errors
+    /// No port is free.
+    pub fn proxy_to(&self, server: &PgServer) -> Result<Proxy, LabError> {
+        self.network.relay_to(server.port()).map_err(relay_error(server))
+    }
+
+    /// Makes the standby hold every transaction back until `delay` after its commit. Zero ends that.
+    ///
+    /// # Errors
+    /// The standby does not answer.
+    pub async fn set_replay_delay(&self, delay: Duration) -> Result<(), LabError> {
+        let client = self.standby.client("postgres").await?;
+        let set = format!("alter system set recovery_min_apply_delay = '{}ms'", delay.as_millis());
+        for statement in [set.as_str(), "select pg_reload_conf()"] {
+            client
+                .batch_execute(statement)
+                .await
+                .map_err(|error| self.standby.sql_error(statement, error))?;
+        }
+        // A session that is open sees a reload at its next statement: wait until the server has it.
+        let seen = format!(
+            "select setting::bigint = {} from pg_settings where name = 'recovery_min_apply_delay'",
+            delay.as_millis()
+        );
+        self.standby
+            .wait_for("postgres", &seen, "the new replay delay", STREAMING_PATIENCE)
+            .await
+    }
+
+    /// Stops replay on the standby; it goes on receiving.
+    ///
+    /// # Errors
+    /// The standby does not answer, or is no standby any more.
+    pub async fn pause_replay(&self) -> Result<(), LabError> {
+        self.standby.execute("postgres", "select pg_wal_replay_pause()").await?;
+        let paused = "select pg_get_wal_replay_pause_state() = 'paused'";
+        self.standby
+            .wait_for("postgres", paused, "the pause of replay", STREAMING_PATIENCE)
+            .await
+    }
+
+    /// Lets replay go on.
+    ///
+    /// # Errors
+    /// The standby does not answer, or is no standby any more.
+    pub async fn resume_replay(&self) -> Result<(), LabError> {
+        self.standby.execute("postgres", "select pg_wal_replay_resume()").await
+    }
+
+    /// Makes the standby a primary; it takes writes when this returns. The old primary keeps running, and is from now on
+    /// an independent server with the history up to here.
+    ///
+    /// # Errors
+    /// The standby does not answer, or is no standby any more.
+    pub async fn promote(&self) -> Result<(), LabError> {
+        let sql = format!("select pg_promote(true, {})", PROMOTION_PATIENCE.as_secs());
+        let promoted = self.standby.value("postgres", &sql).await?;
+        if promoted.as_deref() != Some("t") {
+            return Err(self
+                .standby
+                .state_error("pg_promote() gave up; see the log of the standby"));
+        }
+        self.standby
+            .wait_for(
+                "postgres",
+                "select not pg_is_in_recovery()",
+                "promotion",
+                PROMOTION_PATIENCE,
+            )
+            .await
+    }
+
+    /// Stops both servers and removes the lab, without blocking the runtime. Dropping does the same, blocking.
+    pub async fn shutdown(self) {
+        // It cannot fail: what could not be removed is logged and left to the next start.
+        let _removed = blocking(move || {
+            drop(self);
+            Ok(())
+        })
+        .await;
+    }
+}
+
+fn relay_error(server: &PgServer) -> impl FnOnce(std::io::Error) -> LabError {
+    let name = server.name().to_owned();
+    move |error| LabError::State {
+        server: name,
+        problem: format!("no relay could be started before it: {error}"),
+    }
+}
+
+/// A standby of `primary` that reaches it over `port`, through the replication slot of its own name.
+async fn copy_of(primary: &PgServer, name: &'static str, port: u16) -> Result<PgServer, LabError> {
+    let source = primary.inner();
+    let standby = blocking(move || {
+        let standby = PgServer::in_site(name, Arc::clone(&source.site));
+        base_backup(&source, &standby.inner(), name, port)?;
+        standby.inner().first_start()?;
+        Ok(standby)
+    })
+    .await?;
+    let streaming =
+        format!("select true from pg_stat_replication where application_name = '{name}' and state = 'streaming'");
+    primary
+        .wait_for("postgres", &streaming, "streaming to the standby", STREAMING_PATIENCE)
+        .await?;
+    Ok(standby)
+}
+
+fn base_backup(source: &Server, standby: &Server, name: &str, port: u16) -> Result<(), LabError> {
+    let site = &source.site;
+    // In a file of the account's, because anybody can read a command line.
+    let password_file = site.folder.path().join("replication");
+    let line = format!("*:*:*:*:{}\n", site.password);
+    site.folder.write_file(&password_file, line.as_bytes())?;
+    let security = match site.options.tls {
+        Tls::Available => "sslmode=disable".to_owned(),
+        Tls::Required => format!("sslmode=verify-full sslrootcert='{}'", site.ca_file().display()),
+    };
+    let connection = format!(
+        "host=127.0.0.1 port={port} user={REPLICATION_ROLE} application_name={name} passfile='{}' {security}",
+        password_file.display()
+    );
+    let mut command = site.program("pg_basebackup");
+    command
+        .arg("-D")
+        .arg(standby.data_dir())
+        .args(["--write-recovery-conf", "--checkpoint=fast", "--wal-method=stream"])
+        .args(["--no-sync", "--no-manifest", "--slot", name, "--dbname", &connection]);
+    programs::run(command)
+}

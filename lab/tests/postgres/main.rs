@@ -1,0 +1,3 @@
+//! Real servers. Each test has a lab of its own.
+
+mod pair;
