@@ -3,6 +3,7 @@
 //! A store implements those ability traits that fit it; an [`End`] bundles what one connection on one site can do. Contracts stand in
 //! the trait documentation, and one conformance suite holds every store and every wrapper to them.
 
+pub mod aurora;
 mod canary;
 mod catalog;
 mod compare;
@@ -12,6 +13,7 @@ mod identify;
 mod key;
 mod ranged;
 mod reread;
+pub mod secret;
 mod status;
 
 use std::sync::Arc;

@@ -1,0 +1,221 @@
+//! `[connection.NAME.aurora]`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::de::{self, MapAccess, Visitor, value::MapAccessDeserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::url::Url;
+use crate::Relation;
+use crate::secret::Secret;
+
+/// How to reach one PostgreSQL (Aurora or not) on each of its sites.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// How sessions prove who they are.
+    #[serde(default)]
+    pub auth: Auth,
+    /// How servers prove who they are. Default: a certificate for that host from an authority that the system trusts.
+    #[serde(default)]
+    pub tls: Tls,
+    /// Where the canaries live.
+    #[serde(default)]
+    pub canary: CanaryPlace,
+    /// How the copies are related, when it cannot be detected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relation: Option<Relation>,
+    /// The sites that take writes, where they are not those of the whole configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writers: Option<Vec<String>>,
+    /// The endpoints of each site.
+    pub sites: BTreeMap<String, Endpoints>,
+}
+
+/// The endpoints of one site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Endpoints {
+    /// Answers from a server that takes writes (at a secondary: once promoted).
+    pub writer: Url,
+    /// Answers from a server that is read. Default: the writer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reader: Option<Url>,
+}
+
+/// Where the canaries live.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CanaryPlace {
+    /// The database. On a physical copy it is one of its own: a canary ring in the application's database makes recovery
+    /// conflicts with the queries on a standby.
+    pub database: String,
+}
+
+impl Config {
+    /// What the types alone cannot hold: a `"disable"` that meets a host that is not loopback.
+    ///
+    /// # Errors
+    /// The reason, in words that name the site.
+    pub fn check(&self) -> Result<(), String> {
+        if self.tls != Tls::Disable {
+            return Ok(());
+        }
+        for (site, endpoints) in &self.sites {
+            for url in [Some(&endpoints.writer), endpoints.reader.as_ref()]
+                .into_iter()
+                .flatten()
+            {
+                if !url.is_loopback() {
+                    return Err(format!(
+                        "tls = \"disable\" is for loopback hosts only, and site {site} is at {}; \
+                         use tls = {{ ca_file = \"...\" }} or leave tls out",
+                        url.host()
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Endpoints {
+    /// The URL of `endpoint`.
+    pub fn url(&self, endpoint: Endpoint) -> &Url {
+        match endpoint {
+            Endpoint::Writer => &self.writer,
+            Endpoint::Reader => self.reader.as_ref().unwrap_or(&self.writer),
+        }
+    }
+}
+
+/// Which endpoint of a site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// The one that takes writes.
+    Writer,
+    /// The one that is read.
+    Reader,
+}
+
+impl Default for CanaryPlace {
+    fn default() -> Self {
+        Self {
+            database: "driftline".to_owned(),
+        }
+    }
+}
+
+/// `{ password = { env | file } }`, `"iam"` or `"trusted"`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Auth {
+    /// No password is sent: the server has to trust the user in the URL. The default.
+    #[default]
+    Trusted,
+    /// A password, read at each connect.
+    Password(Secret),
+    /// A token of AWS IAM, minted at each connect. Parsed, and refused at connect: this version cannot mint one.
+    Iam,
+}
+
+/// `{ ca_file = "..." }`, `"disable"` or `"system"`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Tls {
+    /// Verified against the authorities that the system trusts.
+    #[default]
+    SystemRoots,
+    /// Verified against the authorities in this PEM file alone.
+    CaFile(PathBuf),
+    /// None. For loopback hosts only.
+    Disable,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PasswordTable {
+    password: Secret,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CaFileTable {
+    ca_file: PathBuf,
+}
+
+impl<'de> Deserialize<'de> for Auth {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct WordOrTable;
+        impl<'de> Visitor<'de> for WordOrTable {
+            type Value = Auth;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"iam\" or { password = { env = \"...\" } } or { password = { file = \"...\" } }")
+            }
+            // The word that was found is not repeated: it could be a password that somebody put here.
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<Auth, E> {
+                match word {
+                    "iam" => Ok(Auth::Iam),
+                    "trusted" => Ok(Auth::Trusted),
+                    _ => Err(E::custom(
+                        "auth must be \"iam\" or { password = { env = \"...\" } } or { password = { file = \"...\" } }; \
+                         a password itself must not stand in the configuration",
+                    )),
+                }
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Auth, A::Error> {
+                PasswordTable::deserialize(MapAccessDeserializer::new(map)).map(|table| Auth::Password(table.password))
+            }
+        }
+        deserializer.deserialize_any(WordOrTable)
+    }
+}
+
+impl Serialize for Auth {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Trusted => serializer.serialize_str("trusted"),
+            Self::Password(secret) => PasswordTable {
+                password: secret.clone(),
+            }
+            .serialize(serializer),
+            Self::Iam => serializer.serialize_str("iam"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Tls {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct WordOrTable;
+        impl<'de> Visitor<'de> for WordOrTable {
+            type Value = Tls;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"system\", \"disable\" or { ca_file = \"...\" }")
+            }
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<Tls, E> {
+                match word {
+                    "system" => Ok(Tls::SystemRoots),
+                    "disable" => Ok(Tls::Disable),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(word), &self)),
+                }
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Tls, A::Error> {
+                CaFileTable::deserialize(MapAccessDeserializer::new(map)).map(|table| Tls::CaFile(table.ca_file))
+            }
+        }
+        deserializer.deserialize_any(WordOrTable)
+    }
+}
+
+impl Serialize for Tls {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::SystemRoots => serializer.serialize_str("system"),
+            Self::CaFile(ca_file) => CaFileTable {
+                ca_file: ca_file.clone(),
+            }
+            .serialize(serializer),
+            Self::Disable => serializer.serialize_str("disable"),
+        }
+    }
+}
