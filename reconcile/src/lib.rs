@@ -1,5 +1,38 @@
-//! Plan, digest comparison, narrowing, recheck; ends at a journal
+//! Plan, digest comparison, narrowing, recheck; ends at a journal.
+//!
+//! The one rule of this crate: nothing is equal that was not verified. Whatever could not be compared, read again or proved to be no
+//! longer in flight is counted, with its reason, and makes the run incomplete.
 
+mod compare;
+mod config;
+mod disclose;
+mod error;
+mod explain;
+mod link;
+mod narrow;
+mod origin;
 mod outcome;
+mod plan;
+mod progress;
+mod recheck;
+mod record;
+mod request;
+mod retry;
+mod run;
+mod schema;
+mod vote;
 
+pub use config::Config;
+pub use error::ReconcileError;
 pub use outcome::*;
+pub use plan::{Cut, Plan, PlannedCollection, RowPlan, Work};
+pub use progress::Event;
+pub use record::Counts;
+pub use request::{FenceKind, ForkEvidence, KeySecret, Limits, NotSelected, Pair, Request, Selected, Settings, Side};
+pub use run::{Summary, run};
+pub use schema::SchemaDifference;
+
+/// Now, microseconds since 1970 UTC. For evidence only; nothing is measured with it.
+fn now_us() -> i64 {
+    jiff::Timestamp::now().as_microsecond()
+}

@@ -1,0 +1,298 @@
+//! One chunk: digests of both sides, and if they differ its keys.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use futures::StreamExt;
+use stores::{ChunkDigest, Collection, End, KEYS_PER_READ_MAX, Part, Reading, StoreError, Trouble};
+use tokio_util::sync::CancellationToken;
+
+use crate::disclose::{self, Disclosure};
+use crate::explain;
+use crate::narrow::{Passes, Sides};
+use crate::origin::origin;
+use crate::plan::RowPlan;
+use crate::progress::{Event, Listener};
+use crate::recheck::{Decided, Recheck};
+use crate::record::{Counts, Recorder};
+use crate::retry::{patiently, rest};
+use crate::{Chunk, ChunkState, Divergence, ForkEvidence, Frame, Limits, Pair, State};
+
+/// Looks at a chunk whose digests differ while its listings agree. In-flight rows explain that once or twice, not for ever.
+const LOOKS_MAX: u32 = 5;
+/// Keys of one recheck when their values are wanted: rows may be wide.
+const KEYS_WITH_VALUES: usize = 16;
+
+/// What all chunks of one collection share.
+#[derive(Clone, Copy)]
+pub(crate) struct Comparison<'a> {
+    pub(crate) pair: &'a Pair,
+    pub(crate) limits: &'a Limits,
+    pub(crate) name: &'a str,
+    pub(crate) primary: &'a Collection,
+    pub(crate) secondary: &'a Collection,
+    pub(crate) rows: &'a RowPlan,
+    pub(crate) recheck: &'a Recheck<'a>,
+    pub(crate) fork: Option<&'a ForkEvidence>,
+    pub(crate) disclosure: &'a Disclosure,
+    pub(crate) recorder: &'a Recorder,
+    pub(crate) listener: Listener<'a>,
+    pub(crate) shutdown: &'a CancellationToken,
+}
+
+/// Why a chunk was not brought to its end.
+enum Stop {
+    /// Recorded; the run goes on.
+    Failed(String),
+    /// The run cannot go on.
+    Journal(journal::Error),
+}
+
+impl From<journal::Error> for Stop {
+    fn from(error: journal::Error) -> Self {
+        Self::Journal(error)
+    }
+}
+
+impl From<StoreError> for Stop {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(format!("{}: {error}", error.kind()))
+    }
+}
+
+impl Comparison<'_> {
+    /// Compares one chunk and commits it.
+    ///
+    /// # Errors
+    /// Only when the journal cannot be written.
+    pub(crate) async fn chunk(&self, chunk_id: u64, part: Part) -> journal::Result<(Chunk, Counts)> {
+        let counts = Mutex::new(Counts::default());
+        let mut chunk = self.begin(chunk_id, part);
+        let ended = tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => Err(Stop::Failed("cancelled".to_owned())),
+            ended = self.compare(&mut chunk, &counts) => ended,
+        };
+        let counts = counts.into_inner().unwrap_or_else(PoisonError::into_inner);
+        chunk.state = match ended {
+            Err(Stop::Journal(error)) => return Err(error),
+            Err(Stop::Failed(reason)) => {
+                chunk.error = reason;
+                ChunkState::Failed
+            }
+            Ok(()) if counts.confirmed > 0 => ChunkState::Different,
+            Ok(()) if counts.undecided() > 0 => {
+                chunk.error = format!(
+                    "undecided: {} volatile and {} unverified keys",
+                    counts.volatile, counts.unverified
+                );
+                ChunkState::Failed
+            }
+            Ok(()) => ChunkState::Equal,
+        };
+        self.recorder.append(&Frame::Chunk(Box::new(chunk.clone())))?;
+        self.recorder.append(&Frame::Commit {
+            collection: self.name.to_owned(),
+            chunk_id: Some(chunk_id),
+            transient: counts.transient,
+        })?;
+        (self.listener)(Event::ChunkDone {
+            collection: self.name.to_owned(),
+            chunk_id,
+            state: chunk.state,
+            rows: chunk.primary.map(|digest| digest.count),
+        });
+        Ok((chunk, counts))
+    }
+
+    fn begin(&self, chunk_id: u64, part: Part) -> Chunk {
+        Chunk {
+            collection: self.name.to_owned(),
+            chunk_id,
+            part,
+            primary: None,
+            secondary: None,
+            mode: self.rows.recipe.mode,
+            seed: self.rows.recipe.seed,
+            state: ChunkState::Failed,
+            attempts: 0,
+            primary_us: None,
+            secondary_us: None,
+            read_at_us: crate::now_us(),
+            error: String::new(),
+        }
+    }
+
+    /// Looks until the digests are equal or keys were found that explain why they are not. That listings agree is no proof alone:
+    /// what a listing leaves out would be equal by silence.
+    async fn compare(&self, chunk: &mut Chunk, counts: &Mutex<Counts>) -> Result<(), Stop> {
+        for _ in 0..LOOKS_MAX {
+            self.digest(chunk).await?;
+            if chunk.primary == chunk.secondary {
+                return Ok(());
+            }
+            (self.listener)(Event::Narrowing {
+                collection: self.name.to_owned(),
+                chunk_id: chunk.chunk_id,
+            });
+            if self.narrow(chunk, counts).await? > 0 {
+                return Ok(());
+            }
+        }
+        Err(Stop::Failed(format!(
+            "digests_differ: the digests differ in {LOOKS_MAX} looks and no key does"
+        )))
+    }
+
+    async fn digest(&self, chunk: &mut Chunk) -> Result<(), Stop> {
+        let part = &chunk.part;
+        let both = async || {
+            let (primary, secondary) = futures::join!(
+                self.digest_side(&self.pair.primary, self.primary, part),
+                self.digest_side(&self.pair.secondary, self.secondary, part)
+            );
+            Ok((primary?, secondary?))
+        };
+        let read_at_us = crate::now_us();
+        let (digests, attempts) = patiently(self.limits, both).await;
+        chunk.attempts += attempts;
+        let (primary, secondary) = digests?;
+        (chunk.primary, chunk.primary_us) = (Some(primary.0), Some(primary.1));
+        (chunk.secondary, chunk.secondary_us) = (Some(secondary.0), Some(secondary.1));
+        chunk.read_at_us = read_at_us;
+        // After the digests: an address that began to lead to the other side is noticed before they count.
+        match same_data(self.pair, self.limits).await? {
+            Some(instance) => Err(Stop::Failed(format!(
+                "same_data: both sites now reach instance {instance}"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    async fn digest_side(&self, end: &End, collection: &Collection, part: &Part) -> stores::Result<(ChunkDigest, u64)> {
+        let Some(ranged) = &end.ranged else {
+            let tried = format!("digest {}", collection.name);
+            return Err(StoreError::Unsupported(Trouble::new(
+                &end.site,
+                tried,
+                "this store gives no digests",
+            )));
+        };
+        let begun = Instant::now();
+        let digest = ranged.digest(collection, &self.rows.recipe, part).await?;
+        Ok((digest, u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX)))
+    }
+
+    /// Finds and decides the keys of a different chunk, pass by pass; gives how many were looked at.
+    async fn narrow(&self, chunk: &Chunk, counts: &Mutex<Counts>) -> Result<usize, Stop> {
+        let sides = Sides {
+            primary: (&self.pair.primary, self.primary),
+            secondary: (&self.pair.secondary, self.secondary),
+            recipe: &self.rows.recipe,
+            part: &chunk.part,
+        };
+        let batch = if self.recheck.values {
+            KEYS_WITH_VALUES
+        } else {
+            KEYS_PER_READ_MAX
+        };
+        let mut passes = Passes::new();
+        let mut found = 0;
+        let mut attempts = 1;
+        loop {
+            let candidates = match passes.next(sides, self.limits.narrow_bytes_max).await {
+                Ok(None) => return Ok(found),
+                Ok(Some(candidates)) => candidates,
+                Err(error) => {
+                    rest(self.limits, attempts, error).await?;
+                    attempts += 1;
+                    continue;
+                }
+            };
+            attempts = 1;
+            found += candidates.len();
+            let first_seen_at_us = crate::now_us();
+            let batches: Vec<_> = candidates.chunks(batch).map(<[_]>::to_vec).collect();
+            drop(candidates);
+            let mut decided = futures::stream::iter(batches)
+                .map(|batch| self.recheck.decide(batch, self.listener))
+                .buffer_unordered(self.limits.recheck_batches_in_flight.max(1));
+            while let Some(decided) = decided.next().await {
+                for one in decided {
+                    self.record(chunk.chunk_id, one, first_seen_at_us, counts)?;
+                }
+            }
+        }
+    }
+
+    fn record(
+        &self,
+        chunk_id: u64,
+        decided: Decided,
+        first_seen_at_us: i64,
+        counts: &Mutex<Counts>,
+    ) -> journal::Result<()> {
+        if decided.state == State::Transient {
+            let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+            counts.transient += 1;
+            return Ok(());
+        }
+        let recipe = &self.rows.recipe;
+        let (primary, secondary) = match &decided.readings {
+            Some((primary, secondary)) => (Some(primary), Some(secondary)),
+            None => (None, None),
+        };
+        let judged = self.fork.map(|fork| match (primary, secondary) {
+            (Some(primary), Some(secondary)) => origin(fork, self.rows.changed_at.as_deref(), primary, secondary),
+            _ => (crate::Origin::Unknown, "its rows could not be read again".to_owned()),
+        });
+        let listed = |digest: Option<stores::RowDigest>| digest.map(|digest| format!("{:032x}", digest.0));
+        let divergence = Divergence {
+            collection: self.name.to_owned(),
+            chunk_id: Some(chunk_id),
+            key: self.disclosure.key(&decided.key, &recipe.key_columns),
+            key_hash: self.disclosure.key_hash(self.name, &decided.key),
+            class: decided.difference.class,
+            state: decided.state,
+            origin: judged.as_ref().map(|(origin, _)| *origin),
+            explanation: explain::key(self.pair, &decided, judged.as_ref().map(|(origin, _)| *origin)),
+            origin_evidence: judged.map(|(_, evidence)| evidence).unwrap_or_default(),
+            columns: decided.difference.columns,
+            detail: decided.difference.detail,
+            primary_digest: primary.map_or_else(|| listed(decided.candidate.primary), digest),
+            secondary_digest: secondary.map_or_else(|| listed(decided.candidate.secondary), digest),
+            primary_value: primary.and_then(|reading| disclose::value(reading, &recipe.columns)),
+            secondary_value: secondary.and_then(|reading| disclose::value(reading, &recipe.columns)),
+            primary_changed_at_us: primary.and_then(changed_at_us),
+            secondary_changed_at_us: secondary.and_then(changed_at_us),
+            first_seen_at_us,
+            last_rechecked_at_us: decided.rechecked_at_us,
+            rechecks: decided.rechecks,
+        };
+        self.recorder.divergence(divergence, counts)
+    }
+}
+
+/// The instance that both ends reach, if they reach the same data.
+pub(crate) async fn same_data(pair: &Pair, limits: &Limits) -> stores::Result<Option<String>> {
+    let (primary, secondary) = futures::join!(
+        patiently(limits, || pair.primary.identify.identity()),
+        patiently(limits, || pair.secondary.identify.identity())
+    );
+    let (primary, secondary) = (primary.0?, secondary.0?);
+    Ok(primary.same_data(&secondary).then_some(secondary.instance))
+}
+
+fn digest(reading: &Reading) -> Option<String> {
+    match reading {
+        Reading::Absent => None,
+        Reading::Present(row) => Some(format!("{:032x}", row.digest.0)),
+    }
+}
+
+fn changed_at_us(reading: &Reading) -> Option<i64> {
+    match reading {
+        Reading::Absent => None,
+        Reading::Present(row) => row.changed_at_us,
+    }
+}

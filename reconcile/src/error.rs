@@ -1,0 +1,30 @@
+//! Why a reconciliation could not be made, or not be recorded.
+
+use stores::StoreError;
+
+/// An error that ends a run. What goes wrong with one chunk or one collection is not an error: it is in the coverage.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// Both connections reached the same data, so a comparison would prove nothing. Correct the addresses.
+    #[error(
+        "site {primary_site} and site {secondary_site} reached the same data (instance {instance}): comparing it with itself proves \
+         nothing; correct the addresses of the two sites"
+    )]
+    SameData {
+        /// The stated writer.
+        primary_site: String,
+        /// The other site.
+        secondary_site: String,
+        /// What the secondary's connection said that it reached.
+        instance: String,
+    },
+    /// The run cannot be made as asked. Change the request or the configuration.
+    #[error("{0}")]
+    Request(String),
+    /// An end did not answer before any comparison had begun; the variant within says what to do.
+    #[error("before any comparison: {0}")]
+    Store(#[from] StoreError),
+    /// The evidence could not be written, so nothing more was compared. What was committed before is kept.
+    #[error("the run was stopped because its evidence cannot be written: {0}")]
+    Journal(#[from] journal::Error),
+}

@@ -1,0 +1,229 @@
+//! From a different chunk down to its keys.
+//!
+//! Both sides of the chunk are listed side by side and joined in a hash table that holds only what has not met its partner yet. Where
+//! more than the bound is left over, the chunk is joined in several passes, each over the keys of one slice of a hash: every key is in
+//! exactly one pass, so memory is bounded whatever the number of rows or differences, and nothing trusts an order of keys.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use futures::StreamExt;
+use stores::{Collection, End, Key, KeyValue, Listing, Part, Recipe, Result, RowDigest, StoreError, Trouble};
+
+/// A chunk is cut into at most 2^this passes; a single key heavier than the bound would need more.
+const DEPTH_MAX: u32 = 20;
+/// What one entry of the join costs besides the contents of its key.
+const ENTRY_BYTES: usize = 96;
+
+/// A key that the two listings do not show alike.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    pub(crate) key: Key,
+    /// As listed at the primary; `None` = not listed, or listed alike more than once.
+    pub(crate) primary: Option<RowDigest>,
+    /// As listed at the secondary.
+    pub(crate) secondary: Option<RowDigest>,
+}
+
+/// What is listed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sides<'a> {
+    pub(crate) primary: (&'a End, &'a Collection),
+    pub(crate) secondary: (&'a End, &'a Collection),
+    pub(crate) recipe: &'a Recipe,
+    pub(crate) part: &'a Part,
+}
+
+/// The keys whose hash ends in these bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Slice {
+    depth: u32,
+    index: u64,
+}
+
+impl Slice {
+    /// Every key.
+    pub(crate) const ALL: Self = Self { depth: 0, index: 0 };
+
+    /// The two halves of this slice, or `None` when it cannot be cut further.
+    fn halves(self) -> Option<[Self; 2]> {
+        let depth = self.depth + 1;
+        (depth <= DEPTH_MAX).then(|| [self.index, self.index | (1 << self.depth)].map(|index| Self { depth, index }))
+    }
+
+    fn holds(self, key: &Key) -> bool {
+        let mut hasher = DefaultHasher::new();
+        key.hash(&mut hasher);
+        hasher.finish() & ((1 << self.depth) - 1) == self.index
+    }
+}
+
+/// The passes that a chunk still needs. Starts with one; a pass that does not fit is replaced by two.
+#[derive(Debug)]
+pub(crate) struct Passes {
+    open: Vec<Slice>,
+}
+
+impl Passes {
+    pub(crate) fn new() -> Self {
+        Self { open: vec![Slice::ALL] }
+    }
+
+    /// The candidates of the next slice that fits into `bytes_max`; `None` when every key was looked at.
+    ///
+    /// # Errors
+    /// Of either listing, also in mid-stream: then nothing is known of that slice, and it is tried again by the next call.
+    pub(crate) async fn next(&mut self, sides: Sides<'_>, bytes_max: usize) -> Result<Option<Vec<Candidate>>> {
+        while let Some(slice) = self.open.last().copied() {
+            let joined = join(sides, slice, bytes_max).await?;
+            self.open.pop();
+            match joined {
+                Some(candidates) => return Ok(Some(candidates)),
+                None => self.open.extend(slice.halves().ok_or_else(|| too_heavy(sides))?),
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn too_heavy(sides: Sides<'_>) -> StoreError {
+    let (end, collection) = sides.primary;
+    let tried = format!("join the listings of {}", collection.name);
+    StoreError::Unsupported(Trouble::new(
+        &end.site,
+        tried,
+        "its keys are too long for the bounded join",
+    ))
+}
+
+/// Joins one slice of both listings. `None`: it does not fit.
+async fn join(sides: Sides<'_>, slice: Slice, bytes_max: usize) -> Result<Option<Vec<Candidate>>> {
+    let (mut primary, mut secondary) = futures::future::try_join(
+        list(sides.primary, sides.recipe, sides.part),
+        list(sides.secondary, sides.recipe, sides.part),
+    )
+    .await?;
+    let mut join = Join::default();
+    let (mut primary_open, mut secondary_open) = (true, true);
+    // In step, so that listings in like order meet early and the table stays small.
+    while primary_open || secondary_open {
+        if primary_open {
+            primary_open = step(&mut primary, Column::Primary, slice, &mut join).await?;
+        }
+        if secondary_open {
+            secondary_open = step(&mut secondary, Column::Secondary, slice, &mut join).await?;
+        }
+        if join.bytes > bytes_max {
+            return Ok(None);
+        }
+    }
+    Ok(Some(join.finish()))
+}
+
+async fn list((end, collection): (&End, &Collection), recipe: &Recipe, part: &Part) -> Result<Listing> {
+    match &end.ranged {
+        Some(ranged) => ranged.list(collection, recipe, part).await,
+        None => {
+            let tried = format!("list {}", collection.name);
+            Err(StoreError::Unsupported(Trouble::new(
+                &end.site,
+                tried,
+                "this store lists no keys",
+            )))
+        }
+    }
+}
+
+/// Takes one row. `false` at the end of the listing.
+async fn step(listing: &mut Listing, column: Column, slice: Slice, join: &mut Join) -> Result<bool> {
+    match listing.next().await {
+        None => Ok(false),
+        Some(item) => {
+            let (key, digest) = item?;
+            if slice.holds(&key) {
+                join.take(column, key, digest);
+            }
+            Ok(true)
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Column {
+    Primary,
+    Secondary,
+}
+
+/// A hash join of two listings in any order.
+#[derive(Debug, Default)]
+struct Join {
+    unmet: HashMap<Key, Unmet>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+enum Unmet {
+    /// Listed on one side so far.
+    Waiting(Column, RowDigest),
+    /// Listed differently: a candidate, whatever else is listed of it.
+    Different(Option<RowDigest>, Option<RowDigest>),
+}
+
+impl Join {
+    fn take(&mut self, column: Column, key: Key, digest: RowDigest) {
+        let weight = weight(&key);
+        match self.unmet.entry(key) {
+            Entry::Vacant(entry) => {
+                entry.insert(Unmet::Waiting(column, digest));
+                self.bytes += weight;
+            }
+            Entry::Occupied(mut entry) => match entry.get() {
+                Unmet::Different(..) => {}
+                Unmet::Waiting(first, other) if *first != column && *other == digest => {
+                    entry.remove();
+                    self.bytes -= weight;
+                }
+                Unmet::Waiting(first, other) if *first != column => {
+                    let (primary, secondary) = match column {
+                        Column::Primary => (digest, *other),
+                        Column::Secondary => (*other, digest),
+                    };
+                    entry.insert(Unmet::Different(Some(primary), Some(secondary)));
+                }
+                // Twice on one side: no unique key guards it there.
+                Unmet::Waiting(..) => {
+                    entry.insert(Unmet::Different(None, None));
+                }
+            },
+        }
+    }
+
+    fn finish(self) -> Vec<Candidate> {
+        let candidate = |(key, unmet)| {
+            let (primary, secondary) = match unmet {
+                Unmet::Waiting(Column::Primary, digest) => (Some(digest), None),
+                Unmet::Waiting(Column::Secondary, digest) => (None, Some(digest)),
+                Unmet::Different(primary, secondary) => (primary, secondary),
+            };
+            Candidate {
+                key,
+                primary,
+                secondary,
+            }
+        };
+        let mut candidates: Vec<Candidate> = self.unmet.into_iter().map(candidate).collect();
+        candidates.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        candidates
+    }
+}
+
+/// About what a key costs in the join.
+fn weight(key: &Key) -> usize {
+    let contents = key.0.iter().map(|value| match value {
+        KeyValue::Int(_) => size_of::<KeyValue>(),
+        KeyValue::Text(text) => size_of::<KeyValue>() + text.len(),
+        KeyValue::Bytes(bytes) => size_of::<KeyValue>() + bytes.len(),
+    });
+    ENTRY_BYTES + contents.sum::<usize>()
+}

@@ -1,0 +1,347 @@
+//! The plan: what will be compared, how, and what will not be and why. Pinned before the first comparison.
+
+use serde::{Deserialize, Serialize};
+use stores::{Collection, End, Identity, Key, KeyRange, KeyShape, Part, Recipe, Relation, StoreError};
+
+use crate::retry::patiently;
+use crate::schema::{self, SchemaDifference, Shape};
+use crate::{FenceKind, ForkEvidence, KeyDisclosure, Limits, Pair, Request, Selected, Settings};
+
+/// Key ranges of one collection: beyond that they grow instead.
+const RANGES_MAX: u64 = 20_000;
+/// Every bucket reads the whole collection once, so there are few and they are large.
+const ROWS_PER_BUCKET: u64 = 1_000_000;
+const BUCKETS_MAX: u32 = 64;
+
+/// Everything that a run pins: the first frame of its journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The run.
+    pub run_id: String,
+    /// Version of the tool that made it.
+    pub tool_version: String,
+    /// The stated writer's site.
+    pub primary_site: String,
+    /// The other site.
+    pub secondary_site: String,
+    /// What the primary said that it is.
+    pub primary: Identity,
+    /// What the secondary said.
+    pub secondary: Identity,
+    /// How they are related.
+    pub relation: Relation,
+    /// What proves that something is no longer in flight.
+    pub fence: FenceKind,
+    /// How keys may appear in output; chunk ranges follow it.
+    pub disclosure: KeyDisclosure,
+    /// Whether values may appear.
+    pub include_values: bool,
+    /// The fork, when the run belongs to an event.
+    pub fork: Option<ForkEvidence>,
+    /// The selected collections.
+    pub collections: Vec<PlannedCollection>,
+}
+
+/// One selected collection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedCollection {
+    /// The name that evidence uses: the primary's, if it exists there.
+    pub name: String,
+    /// At the primary.
+    pub primary: Option<Collection>,
+    /// At the secondary.
+    pub secondary: Option<Collection>,
+    /// Its settings.
+    pub settings: Settings,
+    /// What of it is compared, in words; empty = all.
+    pub scope: String,
+    /// What the catalogs show differently.
+    pub schema: Vec<SchemaDifference>,
+    /// Why those could not be confirmed; empty = they are.
+    pub schema_undecided: String,
+    /// Columns that exist on both sides and are left out because they cannot be compared, with the reason.
+    pub not_comparable: Vec<String>,
+    /// What is done.
+    pub work: Work,
+}
+
+impl PlannedCollection {
+    /// How its rows are compared, if they are.
+    pub fn rows(&self) -> Option<&RowPlan> {
+        match &self.work {
+            Work::Compare(rows) => Some(rows),
+            _ => None,
+        }
+    }
+}
+
+/// What a run does with one collection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Work {
+    /// Its rows are compared.
+    Compare(Box<RowPlan>),
+    /// It exists on one side only, which is a divergence by itself.
+    OnOneSide,
+    /// It cannot be; the reason begins with a stable word.
+    NotVerified(String),
+    /// It is not meant to be; the reason.
+    Skipped(String),
+}
+
+/// How rows are compared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowPlan {
+    /// How they are hashed, at both ends.
+    pub recipe: Recipe,
+    /// What both ends gave for the fixed row.
+    pub known_answer: u128,
+    /// Into which parts the collection is cut, at both ends.
+    pub cut: Cut,
+    /// The column of change times, if both sides have it.
+    pub changed_at: Option<String>,
+}
+
+/// How a collection is cut into parts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cut {
+    /// Into key ranges at these boundaries: both ends order keys alike.
+    Ranges(Vec<Key>),
+    /// Into this many buckets of a hash of the key.
+    Buckets(u32),
+}
+
+impl Cut {
+    /// The parts. Together they hold every key once.
+    pub fn parts(&self) -> Vec<Part> {
+        match self {
+            Self::Ranges(boundaries) => KeyRange::ALL.cut(boundaries).into_iter().map(Part::Range).collect(),
+            Self::Buckets(of) => (0..*of).map(|index| Part::Bucket { index, of: *of }).collect(),
+        }
+    }
+
+    /// Number of parts.
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Ranges(boundaries) => u64::try_from(boundaries.len()).unwrap_or(u64::MAX).saturating_add(1),
+            Self::Buckets(of) => u64::from(*of),
+        }
+    }
+
+    /// Never: the open range, or one bucket, is there always.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What is known of a pair before its collections are looked at.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    pub(crate) primary: Identity,
+    pub(crate) secondary: Identity,
+    pub(crate) is_logical: bool,
+    /// Selected collections as the catalogs show them now, with the word on differences that could not be confirmed.
+    pub(crate) selected: Vec<(Selected, String)>,
+}
+
+/// Plans every selected collection.
+pub(crate) async fn plan(pair: &Pair, request: &Request, facts: Facts) -> Plan {
+    let mut collections = Vec::with_capacity(facts.selected.len());
+    for (selected, schema_undecided) in facts.selected {
+        collections.push(collection(pair, &request.limits, facts.is_logical, selected, schema_undecided).await);
+    }
+    Plan {
+        run_id: request.run_id.clone(),
+        tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+        primary_site: pair.primary.site.clone(),
+        secondary_site: pair.secondary.site.clone(),
+        primary: facts.primary,
+        secondary: facts.secondary,
+        relation: pair.relation,
+        fence: pair.fence,
+        disclosure: request.disclosure,
+        include_values: request.include_values,
+        fork: request.fork.clone(),
+        collections,
+    }
+}
+
+async fn collection(
+    pair: &Pair,
+    limits: &Limits,
+    is_logical: bool,
+    selected: Selected,
+    schema_undecided: String,
+) -> PlannedCollection {
+    let name = name(selected.primary.as_ref(), selected.secondary.as_ref());
+    let shape = schema::shape(&pair.primary.site, &pair.secondary.site, &selected);
+    let mut planned = PlannedCollection {
+        name,
+        scope: scope(&selected.settings, &shape),
+        schema: shape.differences,
+        schema_undecided,
+        not_comparable: shape.not_comparable,
+        work: Work::OnOneSide,
+        primary: selected.primary,
+        secondary: selected.secondary,
+        settings: selected.settings,
+    };
+    let sides = [&planned.primary, &planned.secondary];
+    planned.work = if sides
+        .iter()
+        .any(|side| side.as_ref().is_some_and(|side| side.is_canary))
+    {
+        planned.schema.clear();
+        Work::Skipped("canaries: driftline's own rows are not compared".to_owned())
+    } else if is_logical {
+        planned.schema.clear();
+        Work::NotVerified(
+            "logical_copy: an end takes part in logical replication, which cannot be verified yet".to_owned(),
+        )
+    } else if let (Some(primary), Some(secondary)) = (&planned.primary, &planned.secondary) {
+        match rows(pair, limits, primary, secondary, &shape.common, &planned.settings).await {
+            Ok(rows) => Work::Compare(Box::new(rows)),
+            Err(reason) => Work::NotVerified(reason),
+        }
+    } else {
+        Work::OnOneSide
+    };
+    planned
+}
+
+/// The name that evidence uses.
+pub(crate) fn name(primary: Option<&Collection>, secondary: Option<&Collection>) -> String {
+    primary.or(secondary).map(|side| side.name.clone()).unwrap_or_default()
+}
+
+fn scope(settings: &Settings, shape: &Shape) -> String {
+    let mut words = Vec::new();
+    if !shape.excluded.is_empty() {
+        words.push(format!("excluded columns: {}", shape.excluded.join(", ")));
+    }
+    if !shape.differing.is_empty() {
+        words.push(format!(
+            "columns that differ in the schema: {}",
+            shape.differing.join(", ")
+        ));
+    }
+    if let Some(column) = &settings.changed_at {
+        let is_common = shape.changed_at.is_some();
+        words.push(format!(
+            "change times: {column}{}",
+            if is_common {
+                ""
+            } else {
+                " (not a column of both sides: no evidence)"
+            }
+        ));
+    }
+    words.join("; ")
+}
+
+/// Plans the comparison of rows, or says why there can be none.
+async fn rows(
+    pair: &Pair,
+    limits: &Limits,
+    primary: &Collection,
+    secondary: &Collection,
+    common: &[String],
+    settings: &Settings,
+) -> Result<RowPlan, String> {
+    for (end, side) in [(&pair.primary, primary), (&pair.secondary, secondary)] {
+        if let Some(reason) = &side.unreadable {
+            return Err(format!("unreadable: site {}: {reason}", end.site));
+        }
+    }
+    let orders_alike = agree_on_key(pair, primary, secondary, common)?;
+    let (Some(at_primary), Some(at_secondary)) = (&pair.primary.ranged, &pair.secondary.ranged) else {
+        return Err("unsupported: an end cannot digest".to_owned());
+    };
+    let seed = rand::random::<u64>();
+    let recipe = patiently(limits, || at_primary.recipe(primary, common, seed))
+        .await
+        .0
+        .map_err(failed)?;
+    let known = patiently(limits, || at_primary.known_answer(primary, &recipe))
+        .await
+        .0
+        .map_err(failed)?;
+    let other = patiently(limits, || at_secondary.known_answer(secondary, &recipe))
+        .await
+        .0
+        .map_err(failed)?;
+    if known != other {
+        return Err(
+            "digest_differs: both ends hash the same fixed row differently, so their digests cannot be compared"
+                .to_owned(),
+        );
+    }
+    let cut = if orders_alike {
+        let rows_per_chunk = limits
+            .rows_per_chunk
+            .max(primary.rows_estimate.unwrap_or(0) / RANGES_MAX);
+        Cut::Ranges(
+            patiently(limits, || at_primary.split(primary, rows_per_chunk))
+                .await
+                .0
+                .map_err(failed)?,
+        )
+    } else {
+        Cut::Buckets(buckets(primary, secondary))
+    };
+    Ok(RowPlan {
+        recipe,
+        known_answer: known,
+        cut,
+        changed_at: settings
+            .changed_at
+            .clone()
+            .filter(|column| has_column(primary, column) && has_column(secondary, column)),
+    })
+}
+
+pub(crate) fn has_column(collection: &Collection, name: &str) -> bool {
+    collection.columns.iter().any(|column| column.name == name)
+}
+
+/// Whether both ends have the same usable key; if so, whether they order it alike.
+///
+/// The key must be usable at *both* ends: where it may be NULL, rows without one would be in no range at all.
+fn agree_on_key(pair: &Pair, primary: &Collection, secondary: &Collection, common: &[String]) -> Result<bool, String> {
+    let usable = |end: &End, side: &Collection| match &side.key {
+        KeyShape::Usable {
+            columns,
+            order_identity,
+        } => Ok((columns.clone(), order_identity.clone())),
+        KeyShape::Unusable(reason) => Err(format!("no_usable_key: site {}: {reason}", end.site)),
+    };
+    let (columns, order) = usable(&pair.primary, primary)?;
+    let (other_columns, other_order) = usable(&pair.secondary, secondary)?;
+    if columns != other_columns {
+        return Err(format!(
+            "key_differs: site {} has the key ({}), site {} has ({})",
+            pair.primary.site,
+            columns.join(", "),
+            pair.secondary.site,
+            other_columns.join(", ")
+        ));
+    }
+    if let Some(column) = columns.iter().find(|column| !common.contains(column)) {
+        return Err(format!(
+            "key_differs: column {column} of the key is not comparable on both sides"
+        ));
+    }
+    Ok(order.is_some() && order == other_order)
+}
+
+fn buckets(primary: &Collection, secondary: &Collection) -> u32 {
+    let rows = primary.rows_estimate.max(secondary.rows_estimate).unwrap_or(0);
+    u32::try_from(rows.div_ceil(ROWS_PER_BUCKET))
+        .unwrap_or(u32::MAX)
+        .clamp(1, BUCKETS_MAX)
+}
+
+fn failed(error: StoreError) -> String {
+    format!("{}: {error}", error.kind())
+}

@@ -1,0 +1,352 @@
+//! The recheck: whether a key that was listed differently really differs, or was only in flight.
+//!
+//! With a fence, one recheck reads the primary with the version of each row, *then* takes a point, waits until the secondary has passed
+//! it, reads the secondary, and reads the primary again. Reading the same difference twice behind one fence is not enough: rows
+//! in flight pass that test. Without a fence both sides are read twice, apart in time.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use stores::{
+    Class, Collection, End, Key, Position, ReadRequest, Reading, Readings, Recipe, Reread, StoreError, Trouble,
+};
+
+use crate::link::Link;
+use crate::narrow::Candidate;
+use crate::progress::Listener;
+use crate::retry::patiently;
+use crate::vote::{Bracket, Decision, Difference, Streak, Vote, judge};
+use crate::{FenceKind, Limits, Pair, State};
+use stores::Relation;
+
+/// After a fence has timed out, the following ones of the run wait for this part of the patience only, until one is passed: a dead
+/// link must not cost its patience once for each batch of keys.
+const HURRIED: u32 = 10;
+
+/// What became of one candidate.
+#[derive(Debug, Clone)]
+pub(crate) struct Decided {
+    pub(crate) key: Key,
+    pub(crate) state: State,
+    pub(crate) difference: Difference,
+    /// Last readings; `None` = it could not be read again.
+    pub(crate) readings: Option<(Reading, Reading)>,
+    pub(crate) candidate: Candidate,
+    pub(crate) rechecks: u64,
+    pub(crate) rechecked_at_us: Option<i64>,
+    /// Why it is neither confirmed nor transient; empty otherwise.
+    pub(crate) reason: String,
+}
+
+/// How keys of one collection are looked at again.
+#[derive(Debug)]
+pub(crate) struct Recheck<'a> {
+    pub(crate) pair: &'a Pair,
+    pub(crate) primary: &'a Collection,
+    pub(crate) secondary: &'a Collection,
+    pub(crate) recipe: &'a Recipe,
+    pub(crate) changed_at: Option<&'a str>,
+    pub(crate) values: bool,
+    pub(crate) limits: &'a Limits,
+    pub(crate) link: &'a Link,
+    pub(crate) fences: &'a FenceMood,
+}
+
+/// Whether fences are being passed in this run.
+#[derive(Debug, Default)]
+pub(crate) struct FenceMood(AtomicBool);
+
+/// Why a bracket gave no readings.
+enum Broken {
+    /// Nothing was proved this time; another try may.
+    Again(String),
+    /// No try will do better.
+    GiveUp(String),
+}
+
+struct Open {
+    candidate: Candidate,
+    streak: Streak,
+    rechecks: u64,
+    difference: Option<Difference>,
+    readings: Option<(Reading, Reading)>,
+    rechecked_at_us: Option<i64>,
+    /// The last reason why there was no conclusion, and whether the key was read at all then.
+    undecided: String,
+    was_read: bool,
+}
+
+impl Recheck<'_> {
+    /// Decides every candidate; at most [`stores::KEYS_PER_READ_MAX`] of them.
+    pub(crate) async fn decide(&self, candidates: Vec<Candidate>, listener: Listener<'_>) -> Vec<Decided> {
+        let mut open: Vec<Open> = candidates.into_iter().map(Open::new).collect();
+        let mut decided = Vec::with_capacity(open.len());
+        for round in 0..self.limits.rounds_max {
+            if open.is_empty() {
+                break;
+            }
+            if round > 0 && open.iter().any(|key| !key.undecided.is_empty()) {
+                tokio::time::sleep(self.limits.round_pause.mul_f64(rand::random_range(0.0..=1.0))).await;
+            }
+            let keys: Vec<Key> = open.iter().map(|key| key.candidate.key.clone()).collect();
+            match self.bracket(&keys, listener).await {
+                Ok(bracket) => open = self.settle(open, &bracket, &mut decided),
+                Err(Broken::Again(reason)) => open.iter_mut().for_each(|key| key.missed(&reason)),
+                Err(Broken::GiveUp(reason)) => {
+                    open.iter_mut().for_each(|key| key.missed(&reason));
+                    break;
+                }
+            }
+        }
+        decided.extend(open.into_iter().map(Open::undecided));
+        decided
+    }
+
+    /// Takes the votes of one bracket; gives back the keys that are still open.
+    fn settle(&self, open: Vec<Open>, bracket: &Bracket, decided: &mut Vec<Decided>) -> Vec<Open> {
+        let now_us = crate::now_us();
+        let mut still_open = Vec::new();
+        for (index, mut key) in open.into_iter().enumerate() {
+            let vote = judge(self.pair.primary.compare.as_ref(), &self.recipe.columns, bracket, index);
+            match key.take(vote, &bracket.again.rows[index], &bracket.secondary.rows[index], now_us) {
+                Some(state) => decided.push(key.decided(state)),
+                None => still_open.push(key),
+            }
+        }
+        still_open
+    }
+
+    async fn bracket(&self, keys: &[Key], listener: Listener<'_>) -> Result<Bracket, Broken> {
+        match (self.pair.fence, self.pair.relation) {
+            (FenceKind::Lsn, Relation::Replicating) => self.fenced(keys, listener).await,
+            (FenceKind::None, Relation::Replicating) => Err(Broken::GiveUp(
+                "no fence is available for this replicating pair: a difference could be in flight only".to_owned(),
+            )),
+            (_, Relation::Independent) => self.unfenced(keys).await,
+            (_, Relation::Frozen) => Err(Broken::GiveUp("a frozen copy cannot be read again".to_owned())),
+        }
+    }
+
+    async fn fenced(&self, keys: &[Key], listener: Listener<'_>) -> Result<Bracket, Broken> {
+        let first = self.read(&self.pair.primary, self.primary, keys).await?;
+        let point = self.point().await?;
+        self.pass(point).await?;
+        let secondary = self.read(&self.pair.secondary, self.secondary, keys).await?;
+        // The reading is trusted and not the wait: it may have been answered by another instance than the one that waited.
+        if secondary.position.is_none_or(|position| position < point) {
+            return Err(Broken::Again(format!(
+                "the reading at site {} is not proved to have passed the fence",
+                self.pair.secondary.site
+            )));
+        }
+        let again = self.read(&self.pair.primary, self.primary, keys).await?;
+        if first.instance != again.instance {
+            return Err(Broken::Again(format!(
+                "site {} changed its instance",
+                self.pair.primary.site
+            )));
+        }
+        let instances = (again.instance.as_str(), secondary.instance.as_str());
+        if !self.link.is_proved(instances.0, instances.1).await {
+            self.link
+                .prove(self.pair, self.limits, instances, listener)
+                .await
+                .map_err(Broken::GiveUp)?;
+            return Err(Broken::Again(
+                "an instance changed; the link was proved again".to_owned(),
+            ));
+        }
+        Ok(Bracket {
+            first,
+            secondary_before: None,
+            secondary,
+            again,
+        })
+    }
+
+    async fn unfenced(&self, keys: &[Key]) -> Result<Bracket, Broken> {
+        let first = self.read(&self.pair.primary, self.primary, keys).await?;
+        let before = self.read(&self.pair.secondary, self.secondary, keys).await?;
+        tokio::time::sleep(self.limits.unfenced_gap).await;
+        let again = self.read(&self.pair.primary, self.primary, keys).await?;
+        let secondary = self.read(&self.pair.secondary, self.secondary, keys).await?;
+        for (site, before, after) in [
+            (&self.pair.primary.site, &first, &again),
+            (&self.pair.secondary.site, &before, &secondary),
+        ] {
+            if before.instance != after.instance {
+                return Err(Broken::Again(format!("site {site} changed its instance")));
+            }
+        }
+        Ok(Bracket {
+            first,
+            secondary_before: Some(before),
+            secondary,
+            again,
+        })
+    }
+
+    async fn point(&self) -> Result<Position, Broken> {
+        let Some(fence) = &self.pair.primary.fence else {
+            return Err(Broken::GiveUp(format!(
+                "site {} gives no fence point",
+                self.pair.primary.site
+            )));
+        };
+        patiently(self.limits, || fence.point()).await.0.map_err(broken)
+    }
+
+    async fn pass(&self, point: Position) -> Result<(), Broken> {
+        let Some(fence) = &self.pair.secondary.fence else {
+            return Err(Broken::GiveUp(format!(
+                "site {} cannot wait for a fence",
+                self.pair.secondary.site
+            )));
+        };
+        let patience = self.fences.patience(self.limits.fence_patience);
+        let passed = patiently(self.limits, || fence.wait(point, patience))
+            .await
+            .0
+            .map_err(broken)?;
+        self.fences.0.store(!passed, Ordering::Relaxed);
+        if passed {
+            return Ok(());
+        }
+        Err(Broken::GiveUp(format!(
+            "the fence timed out: site {} had not passed the point of site {} after {patience:?}",
+            self.pair.secondary.site, self.pair.primary.site
+        )))
+    }
+
+    async fn read(&self, end: &End, collection: &Collection, keys: &[Key]) -> Result<Readings, Broken> {
+        let Some(reread) = &end.reread else {
+            return Err(Broken::GiveUp(format!("site {} cannot read keys again", end.site)));
+        };
+        let request = ReadRequest {
+            collection,
+            recipe: self.recipe,
+            keys,
+            values: self.values,
+            changed_at: self.changed_at,
+        };
+        let readings = patiently(self.limits, || read_all(end, reread.as_ref(), &request))
+            .await
+            .0;
+        readings.map_err(broken)
+    }
+}
+
+/// Reads, and holds the store to its promise of one reading for each key.
+async fn read_all(end: &End, reread: &dyn Reread, request: &ReadRequest<'_>) -> stores::Result<Readings> {
+    let readings = reread.read(request).await?;
+    if readings.rows.len() == request.keys.len() {
+        return Ok(readings);
+    }
+    let tried = format!("read {} keys of {}", request.keys.len(), request.collection.name);
+    let cause = format!("{} readings came back", readings.rows.len());
+    Err(StoreError::Corrupt(Trouble::new(&end.site, tried, cause)))
+}
+
+fn broken(error: StoreError) -> Broken {
+    Broken::GiveUp(format!("it could not be read again: {error}"))
+}
+
+impl FenceMood {
+    fn patience(&self, full: Duration) -> Duration {
+        if self.0.load(Ordering::Relaxed) {
+            full / HURRIED
+        } else {
+            full
+        }
+    }
+}
+
+impl Open {
+    fn new(candidate: Candidate) -> Self {
+        Self {
+            candidate,
+            streak: Streak::default(),
+            rechecks: 0,
+            difference: None,
+            readings: None,
+            rechecked_at_us: None,
+            undecided: String::new(),
+            was_read: false,
+        }
+    }
+
+    /// Takes a vote. `Some`: the key is decided.
+    fn take(&mut self, vote: Vote, primary: &Reading, secondary: &Reading, now_us: i64) -> Option<State> {
+        self.rechecks += 1;
+        self.rechecked_at_us = Some(now_us);
+        self.was_read = true;
+        self.undecided.clear();
+        let decision = self.streak.take(&vote, primary, secondary);
+        self.readings = Some((primary.clone(), secondary.clone()));
+        match vote {
+            Vote::Equal => {}
+            Vote::Differs(difference) => self.difference = Some(difference),
+            Vote::Inconclusive(reason) => self.undecided = reason,
+            Vote::NotComparable(reason) => {
+                self.undecided.clone_from(&reason);
+                self.difference = Some(Difference {
+                    class: Class::NotComparable,
+                    detail: reason,
+                    columns: Vec::new(),
+                });
+                return Some(State::Unverified);
+            }
+        }
+        match decision {
+            Decision::Confirmed => Some(State::Confirmed),
+            Decision::Transient => Some(State::Transient),
+            Decision::Open => None,
+        }
+    }
+
+    fn missed(&mut self, reason: &str) {
+        self.rechecks += 1;
+        self.streak.interrupt();
+        self.was_read = false;
+        reason.clone_into(&mut self.undecided);
+    }
+
+    /// The end of a key without a decision: it kept changing, or it could not be read.
+    fn undecided(self) -> Decided {
+        let state = if self.was_read {
+            State::Volatile
+        } else {
+            State::Unverified
+        };
+        self.decided(state)
+    }
+
+    fn decided(self, state: State) -> Decided {
+        let listed = listed(&self.candidate);
+        Decided {
+            key: self.candidate.key.clone(),
+            state,
+            difference: self.difference.unwrap_or(listed),
+            readings: self.readings,
+            candidate: self.candidate,
+            rechecks: self.rechecks,
+            rechecked_at_us: self.rechecked_at_us,
+            reason: self.undecided,
+        }
+    }
+}
+
+/// The difference by the listings alone.
+fn listed(candidate: &Candidate) -> Difference {
+    let class = match (candidate.primary, candidate.secondary) {
+        (Some(_), Some(_)) => Class::Different,
+        (Some(_), None) => Class::MissingOnSecondary,
+        (None, Some(_)) => Class::MissingOnPrimary,
+        (None, None) => Class::Duplicate,
+    };
+    Difference {
+        class,
+        detail: "as listed".to_owned(),
+        columns: Vec::new(),
+    }
+}

@@ -1,0 +1,175 @@
+//! What the caller asks for.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use stores::{Collection, End, Fork, Relation};
+
+use crate::KeyDisclosure;
+
+/// The two copies. Lag has a direction, a comparison has none: `primary` is the stated writer, the first one when both write.
+#[derive(Debug, Clone)]
+pub struct Pair {
+    /// The stated writer.
+    pub primary: End,
+    /// The other copy.
+    pub secondary: End,
+    /// How they are related, as detected or stated.
+    pub relation: Relation,
+    /// What proves that the secondary has passed a point of the primary.
+    pub fence: FenceKind,
+}
+
+/// What proves that a secondary has passed a point of the primary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FenceKind {
+    /// A log position that the secondary's own reading shows.
+    Lsn,
+    /// Nothing, because nothing is in flight. Only for copies without a link: with a replicating pair no difference can be confirmed.
+    None,
+}
+
+impl FenceKind {
+    /// The word of the `coverage.fence` column.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Lsn => "lsn",
+            Self::None => "none",
+        }
+    }
+}
+
+/// One end of a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// The stated writer.
+    Primary,
+    /// The other copy.
+    Secondary,
+}
+
+/// A collection to compare, as the catalogs of both ends show it.
+#[derive(Debug, Clone)]
+pub struct Selected {
+    /// At the primary; `None` = it does not exist there.
+    pub primary: Option<Collection>,
+    /// At the secondary; `None` = it does not exist there.
+    pub secondary: Option<Collection>,
+    /// What the configuration says about it.
+    pub settings: Settings,
+}
+
+/// Settings of one collection.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// The column that tells when a row last changed: evidence for origins.
+    pub changed_at: Option<String>,
+    /// Columns that are not compared. Columns of the key are compared always.
+    pub exclude_columns: Vec<String>,
+}
+
+/// A collection that was found and is not to be compared.
+#[derive(Debug, Clone)]
+pub struct NotSelected {
+    /// At the primary.
+    pub primary: Option<Collection>,
+    /// At the secondary.
+    pub secondary: Option<Collection>,
+}
+
+/// Where the two copies parted, when the run belongs to an event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForkEvidence {
+    /// The fork.
+    pub fork: Fork,
+    /// The side that was the writer before the event.
+    pub old_side: Side,
+    /// The longest transaction of the old side around the fork, microseconds. A row's change time is the begin of its transaction in
+    /// many applications; one that began so long before the fork may have been committed after it.
+    pub longest_transaction_us: u64,
+}
+
+/// One run.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The run.
+    pub run_id: String,
+    /// What to compare, in the order in which it is compared.
+    pub selected: Vec<Selected>,
+    /// What was found besides; it appears in the coverage as skipped.
+    pub not_selected: Vec<NotSelected>,
+    /// How keys may appear.
+    pub disclosure: KeyDisclosure,
+    /// The secret of hashed keys; needed with [`KeyDisclosure::Hashed`].
+    pub key_hash: Option<KeySecret>,
+    /// Whether values of differing rows may appear.
+    pub include_values: bool,
+    /// The fork of the event, for origins.
+    pub fork: Option<ForkEvidence>,
+    /// Bounds; the defaults are what the command line uses.
+    pub limits: Limits,
+}
+
+/// The secret of hashed keys. Its `Debug` form does not show it.
+#[derive(Clone)]
+pub struct KeySecret(pub(crate) Vec<u8>);
+
+impl KeySecret {
+    /// Takes the secret.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl std::fmt::Debug for KeySecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+/// The bounds of one run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Rows that a key range should hold.
+    pub rows_per_chunk: u64,
+    /// Chunks that are compared at the same time; each holds one statement on each side.
+    pub chunks_in_flight: usize,
+    /// Batches of one chunk that are rechecked at the same time.
+    pub recheck_batches_in_flight: usize,
+    /// Tries of one request to a store before its passing error counts.
+    pub attempts_max: u32,
+    /// Pause before the second try; doubled for each further one, with jitter.
+    pub backoff: Duration,
+    /// How long one fence, and one proof of the link, may take.
+    pub fence_patience: Duration,
+    /// Brackets that a key may take before it counts as volatile.
+    pub rounds_max: u32,
+    /// Longest pause between two inconclusive brackets; the pause is drawn at random below it.
+    pub round_pause: Duration,
+    /// Time between the two readings of each side without a fence.
+    pub unfenced_gap: Duration,
+    /// Bytes that the join of one chunk's listings may hold; beyond it the chunk is joined in several passes.
+    pub narrow_bytes_max: usize,
+    /// Divergences that are listed. All of them are counted. `None`: all are listed.
+    pub listed_max: Option<u64>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            rows_per_chunk: 50_000,
+            chunks_in_flight: 4,
+            recheck_batches_in_flight: 2,
+            attempts_max: 4,
+            backoff: Duration::from_millis(100),
+            fence_patience: Duration::from_secs(30),
+            rounds_max: 16,
+            round_pause: Duration::from_millis(250),
+            unfenced_gap: Duration::from_millis(50),
+            narrow_bytes_max: 8 << 20,
+            listed_max: None,
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What one bracket of readings says about one key. Pure: no I/O.
+
+use stores::{Class, Compare, Comparison, Reading, Readings};
+
+/// The readings of one recheck, in the order in which they were taken.
+#[derive(Debug)]
+pub(crate) struct Bracket {
+    /// The primary, before the fence point was taken.
+    pub(crate) first: Readings,
+    /// The secondary, before the gap. Only without a fence, where both sides are bracketed.
+    pub(crate) secondary_before: Option<Readings>,
+    /// The secondary, proved to have passed the fence point; or behind the gap.
+    pub(crate) secondary: Readings,
+    /// The primary again.
+    pub(crate) again: Readings,
+}
+
+/// What a bracket says of one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Vote {
+    /// Both sides held the same at one instant.
+    Equal,
+    /// They did not, and nothing was in flight.
+    Differs(Difference),
+    /// They cannot be compared; the reason.
+    NotComparable(String),
+    /// No conclusion; the reason.
+    Inconclusive(String),
+}
+
+/// A difference of one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Difference {
+    pub(crate) class: Class,
+    pub(crate) detail: String,
+    pub(crate) columns: Vec<String>,
+}
+
+/// Judges key `index` of a bracket. Conclusive only if no bracketed side changed and the store's guard allows it.
+pub(crate) fn judge(compare: &dyn Compare, columns: &[String], bracket: &Bracket, index: usize) -> Vote {
+    let primary = &bracket.again.rows[index];
+    let secondary = &bracket.secondary.rows[index];
+    if !is_unchanged(&bracket.first.rows[index], primary) {
+        return Vote::Inconclusive("the primary's row changed while it was being looked at".to_owned());
+    }
+    if let Some(before) = &bracket.secondary_before
+        && !is_unchanged(&before.rows[index], secondary)
+    {
+        return Vote::Inconclusive("the secondary's row changed while it was being looked at".to_owned());
+    }
+    if let Err(reason) = compare.guard(&bracket.first, &bracket.secondary, &bracket.again, index) {
+        return Vote::Inconclusive(reason);
+    }
+    match compare.compare(primary, secondary, columns) {
+        Comparison::Equal => Vote::Equal,
+        Comparison::NotComparable(reason) => Vote::NotComparable(reason),
+        Comparison::Differs { class, detail, columns } => Vote::Differs(Difference { class, detail, columns }),
+    }
+}
+
+/// Whether two readings of one end show the same version. An absent row has none: see [`Streak`].
+fn is_unchanged(before: &Reading, after: &Reading) -> bool {
+    match (before, after) {
+        (Reading::Absent, Reading::Absent) => true,
+        (Reading::Present(before), Reading::Present(after)) => {
+            before.version == after.version && before.digest == after.digest && before.copies == after.copies
+        }
+        _ => false,
+    }
+}
+
+/// Conclusive votes in a row that it takes to confirm a difference, or that a key is absent on both sides.
+pub(crate) const VOTES_TO_DECIDE: u32 = 2;
+
+/// The run of like votes that one key has behind it.
+#[derive(Debug, Default)]
+pub(crate) struct Streak {
+    differs: u32,
+    both_absent: u32,
+    witness: (Option<String>, Option<String>),
+}
+
+/// What a streak amounts to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// A divergence.
+    Confirmed,
+    /// Was in flight only.
+    Transient,
+    /// Look again.
+    Open,
+}
+
+impl Streak {
+    /// Takes the next vote with the two readings that it rests on.
+    ///
+    /// An absent row has no version, so a bracket cannot tell "absent all the time" from "inserted and deleted meanwhile". A vote over
+    /// one therefore continues a streak only if the row of the other side is still the same version as in the vote before, and
+    /// "absent on both sides" takes as many votes as a difference.
+    pub(crate) fn take(&mut self, vote: &Vote, primary: &Reading, secondary: &Reading) -> Decision {
+        let witness = (version(primary), version(secondary));
+        let has_absent = witness.0.is_none() || witness.1.is_none();
+        match vote {
+            Vote::Equal if witness == (None, None) => {
+                self.differs = 0;
+                self.both_absent += 1;
+                if self.both_absent >= VOTES_TO_DECIDE {
+                    return Decision::Transient;
+                }
+            }
+            Vote::Equal => return Decision::Transient,
+            Vote::Differs(_) => {
+                self.both_absent = 0;
+                let continues = self.differs > 0 && (!has_absent || self.witness == witness);
+                self.differs = if continues { self.differs + 1 } else { 1 };
+                if self.differs >= VOTES_TO_DECIDE {
+                    return Decision::Confirmed;
+                }
+            }
+            Vote::NotComparable(_) | Vote::Inconclusive(_) => *self = Self::default(),
+        }
+        self.witness = witness;
+        Decision::Open
+    }
+
+    /// Breaks the streak: nothing was learnt, and "in a row" no longer holds.
+    pub(crate) fn interrupt(&mut self) {
+        *self = Self::default();
+    }
+}
+
+fn version(reading: &Reading) -> Option<String> {
+    match reading {
+        Reading::Absent => None,
+        Reading::Present(row) => Some(row.version.clone()),
+    }
+}
