@@ -1,5 +1,10 @@
 //! Renders journals: Parquet tables, policy and verdict, HTML, JSON and terminal.
 
 mod event;
+pub mod render;
+pub mod runs;
+#[cfg(test)]
+mod samples;
+pub mod tables;
 
 pub use event::{Event, EventKind};
