@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::LabError;
 use crate::account::Account;
+use crate::postgres::shared_memory;
 use crate::process::{self, ProcessId};
 
 /// How long an orphaned server may take to stop before it is killed.
@@ -259,7 +260,9 @@ pub(crate) fn stop_server(server: ProcessId, patience: Duration) {
     }
 }
 
+/// Removes the folder of a lab whose processes are gone.
 fn remove_folder(path: &Path) -> Result<(), LabError> {
+    shared_memory::release(path);
     for _ in 1..REMOVALS {
         match fs::remove_dir_all(path) {
             Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {}

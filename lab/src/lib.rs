@@ -12,7 +12,11 @@ mod folder;
 mod postgres;
 mod process;
 mod proxy;
+mod touches;
+mod truth;
 
 pub use error::LabError;
-pub use postgres::{PgOptions, PgPair, PgServer, Tls};
+pub use postgres::{Pattern, PgOptions, PgPair, PgServer, Plant, Tls, Workload, WorkloadOptions, Written, demo, plant};
 pub use proxy::Proxy;
+pub use touches::{Side, Touches};
+pub use truth::{Mismatches, Planted, Truth};

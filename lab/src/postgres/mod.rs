@@ -1,12 +1,19 @@
 //! PostgreSQL from the distribution's packages.
 
 mod certificates;
+pub mod demo;
 mod options;
 mod pair;
+mod plant;
 mod postmaster;
 mod programs;
 mod server;
+pub(crate) mod shared_memory;
+mod synchronous;
+mod workload;
 
 pub use options::{PgOptions, Tls};
 pub use pair::PgPair;
+pub use plant::{Plant, plant};
 pub use server::PgServer;
+pub use workload::{Pattern, Workload, WorkloadOptions, Written};

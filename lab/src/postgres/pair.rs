@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::options::{PgOptions, Tls};
 use super::programs;
 use super::server::{PgServer, Server, blocking};
+use super::synchronous::Second;
 use crate::LabError;
 use crate::proxy::{Network, Proxy};
 
@@ -21,6 +22,7 @@ const PROMOTION_PATIENCE: Duration = Duration::from_secs(60);
 /// pair stops both and removes the lab.
 #[derive(Debug)]
 pub struct PgPair {
+    second: Second,
     standby: PgServer,
     primary: PgServer,
     link: Proxy,
@@ -35,15 +37,16 @@ impl PgPair {
     pub async fn start(options: PgOptions) -> Result<Self, LabError> {
         let primary = PgServer::start_named("primary", options).await?;
         let role = format!(
-            "create role {REPLICATION_ROLE} login replication password '{}'; \
-             select pg_create_physical_replication_slot('standby', true)",
+            "create role {REPLICATION_ROLE} login replication password '{}'",
             primary.password()
         );
         primary.execute("postgres", &role).await?;
+        create_slot(&primary, "standby").await?;
         let network = Network::start().map_err(relay_error(&primary))?;
         let link = network.relay_to(primary.port()).map_err(relay_error(&primary))?;
         let standby = copy_of(&primary, "standby", link.port()).await?;
         Ok(Self {
+            second: Second::default(),
             standby,
             primary,
             link,
@@ -61,9 +64,38 @@ impl PgPair {
         &self.standby
     }
 
+    pub(crate) fn second(&self) -> &Second {
+        &self.second
+    }
+
+    /// Waits until the standby has replayed everything that the primary had committed when this was called.
+    ///
+    /// # Errors
+    /// It takes longer than `patience`, or a server does not answer.
+    pub async fn wait_replayed(&self, patience: Duration) -> Result<(), LabError> {
+        // A commit of its own: the place behind it is one that replay reaches also when nobody writes any more, which is
+        // not so for the insert position of an idle primary.
+        self.primary.execute("postgres", "select pg_current_xact_id()").await?;
+        let flushed = self
+            .primary
+            .value("postgres", "select pg_current_wal_flush_lsn()")
+            .await?;
+        let position = flushed.unwrap_or_default();
+        let replayed = format!("select pg_last_wal_replay_lsn() >= '{position}'::pg_lsn");
+        self.standby
+            .wait_for("postgres", &replayed, &format!("replay up to {position}"), patience)
+            .await
+    }
+
     /// Cuts replication, connections that stand included, until [`restore`](Self::restore).
     pub fn cut(&self) {
         self.link.cut();
+    }
+
+    /// Lets the replication connection stand but passes nothing on, as a lost route does, until
+    /// [`restore`](Self::restore).
+    pub fn silence(&self) {
+        self.link.silence();
     }
 
     /// Lets replication through again; the standby is back within about a second.
@@ -145,7 +177,39 @@ impl PgPair {
             .await
     }
 
-    /// Stops both servers and removes the lab, without blocking the runtime. Dropping does the same, blocking.
+    /// Brings the old primary back after a promotion: starts it if it was stopped, frees it from waiting for a synchronous
+    /// standby, and drops the replication slots that nobody uses. It is an independent server then, and takes writes.
+    ///
+    /// # Errors
+    /// The standby was not promoted, or the old primary does not start.
+    pub async fn return_old_primary(&self) -> Result<(), LabError> {
+        let promoted = self.standby.value("postgres", "select not pg_is_in_recovery()").await?;
+        if promoted.as_deref() != Some("t") {
+            return Err(self.standby.state_error("it is still a standby; call promote() first"));
+        }
+        self.primary.start_again().await?;
+        let client = self.primary.client("postgres").await?;
+        for statement in [
+            "alter system reset synchronous_standby_names",
+            "select pg_reload_conf()",
+            "select pg_drop_replication_slot(slot_name) from pg_replication_slots where not active",
+        ] {
+            client
+                .batch_execute(statement)
+                .await
+                .map_err(|error| self.primary.sql_error(statement, error))?;
+        }
+        self.primary
+            .wait_for(
+                "postgres",
+                "select setting = '' from pg_settings where name = 'synchronous_standby_names'",
+                "the end of waiting for standbys",
+                STREAMING_PATIENCE,
+            )
+            .await
+    }
+
+    /// Stops all servers and removes the lab, without blocking the runtime. Dropping does the same, blocking.
     pub async fn shutdown(self) {
         // It cannot fail: what could not be removed is logged and left to the next start.
         let _removed = blocking(move || {
@@ -164,8 +228,14 @@ fn relay_error(server: &PgServer) -> impl FnOnce(std::io::Error) -> LabError {
     }
 }
 
+/// The slot that a standby of the same name streams through; it keeps the WAL while the standby is away.
+pub(crate) async fn create_slot(primary: &PgServer, name: &str) -> Result<(), LabError> {
+    let sql = format!("select pg_create_physical_replication_slot('{name}', true)");
+    primary.execute("postgres", &sql).await
+}
+
 /// A standby of `primary` that reaches it over `port`, through the replication slot of its own name.
-async fn copy_of(primary: &PgServer, name: &'static str, port: u16) -> Result<PgServer, LabError> {
+pub(crate) async fn copy_of(primary: &PgServer, name: &'static str, port: u16) -> Result<PgServer, LabError> {
     let source = primary.inner();
     let standby = blocking(move || {
         let standby = PgServer::in_site(name, Arc::clone(&source.site));
@@ -202,5 +272,5 @@ fn base_backup(source: &Server, standby: &Server, name: &str, port: u16) -> Resu
         .arg(standby.data_dir())
         .args(["--write-recovery-conf", "--checkpoint=fast", "--wal-method=stream"])
         .args(["--no-sync", "--no-manifest", "--slot", name, "--dbname", &connection]);
-    programs::run(command)
+    programs::run(command, site.folder.path())
 }

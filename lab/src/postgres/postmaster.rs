@@ -114,6 +114,10 @@ impl Postmaster {
         }
     }
 
+    pub(crate) fn children(&self) -> Vec<ProcessId> {
+        self.id.children()
+    }
+
     /// Whether it still runs.
     pub(crate) fn is_alive(&self) -> bool {
         self.id.is_alive()

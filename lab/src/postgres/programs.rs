@@ -1,12 +1,17 @@
 //! The programs of PostgreSQL, and running those that end.
 
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::LabError;
+use crate::process::wait_until;
 
 /// The version that the lab is made for, as Debian 12 has it.
 const DEBIAN_FOLDER: &str = "/usr/lib/postgresql/15/bin";
+/// Time for `initdb` or `pg_basebackup`, which take a second on a quiet machine.
+const PROGRAM_PATIENCE: Duration = Duration::from_secs(120);
 const PACKAGE: &str = "postgresql-15";
 /// Output of a failed program that is shown.
 const OUTPUT_CHARS: usize = 2_000;
@@ -55,28 +60,45 @@ fn told_by_pg_config() -> Option<PathBuf> {
     Some(PathBuf::from(folder.trim())).filter(|folder| folder.is_absolute())
 }
 
-/// Runs a program to its end. Blocks; the programs that we run bound themselves by connecting to loopback only.
-pub(crate) fn run(mut command: Command) -> Result<(), LabError> {
+/// Runs a program to its end, at most two minutes, with its output in a file of `folder`. Blocks.
+pub(crate) fn run(mut command: Command, folder: &Path) -> Result<(), LabError> {
     let program = Path::new(command.get_program())
         .file_name()
         .map(|name| name.to_string_lossy().into_owned())
         .unwrap_or_default();
-    match command.output() {
-        Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => Err(LabError::Program {
-            program,
-            status: output.status.to_string(),
-            output: tail(&String::from_utf8_lossy(&[output.stdout, output.stderr].concat())),
-        }),
-        Err(error) => Err(LabError::Program {
-            program,
-            status: format!("could not be started: {error}"),
-            output: String::new(),
-        }),
+    let path = folder.join(format!("{program}.out"));
+    let output = File::create(&path).map_err(LabError::folder("create", &path))?;
+    let errors = output.try_clone().map_err(LabError::folder("open", &path))?;
+    let failed = |status: String| LabError::Program {
+        program: program.clone(),
+        status,
+        output: tail(&path),
+    };
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(errors)
+        .spawn()
+        .map_err(|error| failed(format!("could not be started: {error}")))?;
+    let mut ended = None;
+    wait_until(PROGRAM_PATIENCE, || {
+        ended = child.try_wait().ok().flatten();
+        ended.is_some()
+    });
+    match ended {
+        Some(status) if status.success() => Ok(()),
+        Some(status) => Err(failed(status.to_string())),
+        None => {
+            let _ended_meanwhile = child.kill();
+            let _status = child.wait();
+            Err(failed(format!("ended by us after {PROGRAM_PATIENCE:?}")))
+        }
     }
 }
 
-fn tail(text: &str) -> String {
+fn tail(path: &Path) -> String {
+    let text = fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
     let skipped = text.chars().count().saturating_sub(OUTPUT_CHARS);
     text.chars().skip(skipped).collect::<String>().trim().to_owned()
 }
@@ -94,9 +116,10 @@ mod tests {
 
     #[test]
     fn a_failing_program_is_quoted() {
+        let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new("/bin/sh");
         command.args(["-c", "echo no such thing >&2; exit 3"]);
-        let error = run(command).unwrap_err().to_string();
+        let error = run(command, folder.path()).unwrap_err().to_string();
         assert!(
             error.contains("sh failed (exit status: 3)") && error.contains("no such thing"),
             "{error}"

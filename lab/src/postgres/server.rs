@@ -16,6 +16,7 @@ use super::programs::{self, Programs};
 use crate::LabError;
 use crate::account::Account;
 use crate::folder::LabFolder;
+use crate::process::ProcessId;
 
 /// The superuser of every server.
 pub(crate) const SUPERUSER: &str = "postgres";
@@ -356,6 +357,12 @@ impl Server {
         self.site.folder.path().join(format!("{}.log", self.name))
     }
 
+    /// Processes right below its postmaster.
+    pub(crate) fn children(&self) -> Vec<ProcessId> {
+        let state = self.state();
+        state.postmaster.as_ref().map(Postmaster::children).unwrap_or_default()
+    }
+
     /// `initdb`, configuration, access rules and certificates. Blocks.
     fn make_cluster(&self) -> Result<(), LabError> {
         let site = &self.site;
@@ -369,7 +376,7 @@ impl Server {
             .args(["--locale", "C.UTF-8", "--no-sync", "--no-instructions"])
             .arg("--pwfile")
             .arg(&password_file);
-        programs::run(command)?;
+        programs::run(command, site.folder.path())?;
         let data_dir = self.data_dir();
         let configuration = data_dir.join("postgresql.conf");
         let mut text = std::fs::read_to_string(&configuration).map_err(LabError::folder("read", &configuration))?;
