@@ -110,11 +110,7 @@ impl Identify for Identifier {
         let who = Who::ask(&lease)
             .await
             .map_err(|error| self.sessions.trouble(TRIED, error))?;
-        let members = if who.is_aurora {
-            aurora_members(&self.sessions, &lease).await?
-        } else {
-            Vec::new()
-        };
+        let members = members_of(&who, &self.sessions, &lease).await?;
         Ok(identity_of(&who, members))
     }
 }
@@ -129,6 +125,15 @@ pub(crate) fn identity_of(who: &Who, shares_storage_with: Vec<String>) -> Identi
         instance: who.instance(),
         shares_storage_with,
         facts: who.facts(),
+    }
+}
+
+/// Who shares storage with `who`: nobody, unless it is Aurora.
+pub(crate) async fn members_of(who: &Who, sessions: &Sessions, client: &Client) -> Result<Vec<String>> {
+    if who.is_aurora {
+        aurora_members(sessions, client).await
+    } else {
+        Ok(Vec::new())
     }
 }
 

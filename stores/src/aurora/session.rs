@@ -142,14 +142,18 @@ impl Address {
                 config.password(revealed.expose());
             }
             Auth::Iam => {
-                return Err(StoreError::Unsupported(
-                    Trouble::new(&self.site, tried, "auth = \"iam\" is not supported by this version")
-                        .hint("use auth = { password = { env = \"...\" } } with a role of its own"),
-                ));
+                return Err(iam_unsupported(&self.site, tried));
             }
         }
         Ok(config)
     }
+}
+
+pub(crate) fn iam_unsupported(site: &str, tried: &str) -> StoreError {
+    StoreError::Unsupported(
+        Trouble::new(site, tried, "auth = \"iam\" is not supported by this version")
+            .hint("use auth = { password = { env = \"...\" } } with a role of its own"),
+    )
 }
 
 async fn drive<S, T>(connection: tokio_postgres::Connection<S, T>, site: String)
