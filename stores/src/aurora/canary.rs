@@ -75,8 +75,8 @@ impl Held {
                 .map_err(|error| self.trouble("prepare the canary statements", &error))?;
             statements.push(statement);
         }
-        let statements = <[Statement; 2]>::try_from(statements)
-            .map_err(|_| self.unanswered("prepare the canary statements"))?;
+        let statements =
+            <[Statement; 2]>::try_from(statements).map_err(|_| self.unanswered("prepare the canary statements"))?;
         let ready = Arc::new(Ready { session, statements });
         *held = Some(Arc::clone(&ready));
         Ok(ready)
@@ -92,9 +92,9 @@ impl Held {
 
     fn trouble(&self, tried: &str, error: &tokio_postgres::Error) -> StoreError {
         match fault::in_session(&self.address.site, tried, error) {
-            StoreError::NotFound(trouble) => {
-                StoreError::NotFound(trouble.hint("`driftline init` makes the canary table; on a copy it arrives by replication"))
-            }
+            StoreError::NotFound(trouble) => StoreError::NotFound(
+                trouble.hint("`driftline init` makes the canary table; on a copy it arrives by replication"),
+            ),
             other => other,
         }
     }
@@ -163,7 +163,9 @@ impl CanaryWriter for RingWriter {
             async move {
                 let _permit = permit;
                 let client = ready.session.client();
-                client.execute(&ready.statements[0], &[&stream, &slot, &epoch, &sequence]).await
+                client
+                    .execute(&ready.statements[0], &[&stream, &slot, &epoch, &sequence])
+                    .await
             }
         });
         match timeout(ANSWER_PATIENCE, sent).await {
@@ -248,7 +250,11 @@ impl RingReader {
         for row in rows {
             let process: &str = row.try_get(0).map_err(column)?;
             if process != ready.session.backend_pid() {
-                return Err(pins::pooler(site, tried, "another server session answered than the one that was opened"));
+                return Err(pins::pooler(
+                    site,
+                    tried,
+                    "another server session answered than the one that was opened",
+                ));
             }
             let (Some(epoch), Some(sequence)) = (
                 row.try_get::<_, Option<String>>(1).map_err(column)?,

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::config::{Auth, Tls, Config, Endpoint};
+use super::config::{Auth, Config, Endpoint, Tls};
 use super::pins::Purpose;
 use super::session::Address;
 use super::url::Url;
@@ -87,8 +87,13 @@ impl InitSpec {
                 "The role that driftline logs in as. It is given no password here: set one with \\password {role} in psql. \
                  GRANT pg_monitor TO {role} is optional; it shows driftline the store's own lag figures and the age of open transactions."
             ),
-            unless: Some(format!("select 1 from pg_catalog.pg_roles where rolname = {}", literal(&self.role))),
-            sql: format!("create role {role} login nosuperuser nocreatedb nocreaterole noreplication connection limit {CONNECTIONS_MAX};"),
+            unless: Some(format!(
+                "select 1 from pg_catalog.pg_roles where rolname = {}",
+                literal(&self.role)
+            )),
+            sql: format!(
+                "create role {role} login nosuperuser nocreatedb nocreaterole noreplication connection limit {CONNECTIONS_MAX};"
+            ),
         }
     }
 
@@ -142,7 +147,10 @@ impl InitSpec {
 
     fn grant_reading(&self) -> InitStep {
         let role = identifier(&self.role);
-        let mut sql = format!("grant connect on database {} to {role};", identifier(&self.application_database));
+        let mut sql = format!(
+            "grant connect on database {} to {role};",
+            identifier(&self.application_database)
+        );
         let mut schemas: Vec<&str> = self
             .readable
             .iter()
@@ -158,10 +166,19 @@ impl InitSpec {
         for readable in &self.readable {
             let _ = match readable {
                 Readable::Table { schema, table } => {
-                    write!(sql, "\ngrant select on table {}.{} to {role};", identifier(schema), identifier(table))
+                    write!(
+                        sql,
+                        "\ngrant select on table {}.{} to {role};",
+                        identifier(schema),
+                        identifier(table)
+                    )
                 }
                 Readable::AllIn { schema } => {
-                    write!(sql, "\ngrant select on all tables in schema {} to {role};", identifier(schema))
+                    write!(
+                        sql,
+                        "\ngrant select on all tables in schema {} to {role};",
+                        identifier(schema)
+                    )
                 }
             };
         }
@@ -211,19 +228,27 @@ pub fn init_sql(spec: &InitSpec) -> String {
 /// What the server refused, with the step that was tried; the steps before it stay done, and running again goes on.
 pub async fn init(site: &str, admin: &Url, auth: &Auth, tls: &Tls, spec: &InitSpec) -> Result<()> {
     for step in spec.steps() {
-        let url = step.database.as_ref().map_or_else(|| admin.clone(), |database| admin.with_database(database));
+        let url = step
+            .database
+            .as_ref()
+            .map_or_else(|| admin.clone(), |database| admin.with_database(database));
         let address = Address {
             site: site.to_owned(),
             url,
             auth: auth.clone(),
             tls: tls.clone(),
-            purpose: Purpose::Write,
+            purpose: Purpose::Administer,
         };
         let tried = format!("init: {}", step.sql.lines().next().unwrap_or_default());
         let session = address.open().await?;
         let trouble = |error: tokio_postgres::Error| fault::in_session(site, &tried, &error);
         if let Some(unless) = &step.unless
-            && !session.client().query(unless.as_str(), &[]).await.map_err(trouble)?.is_empty()
+            && !session
+                .client()
+                .query(unless.as_str(), &[])
+                .await
+                .map_err(trouble)?
+                .is_empty()
         {
             continue;
         }
@@ -260,7 +285,9 @@ pub async fn check_canary(config: &Config, site: &str, endpoint: Endpoint) -> Re
     let holds = |column: usize| row.try_get::<_, bool>(column).map_err(trouble);
     let text = |column: usize| row.try_get::<_, Option<String>>(column).map_err(trouble);
     if !holds(0)? {
-        return Ok(vec!["the table driftline.canary is not there; run `driftline init`".to_owned()]);
+        return Ok(vec![
+            "the table driftline.canary is not there; run `driftline init`".to_owned(),
+        ]);
     }
     let mut problems = Vec::new();
     if !holds(1)? || !holds(2)? {
@@ -271,7 +298,9 @@ pub async fn check_canary(config: &Config, site: &str, endpoint: Endpoint) -> Re
     }
     let columns = text(4)?.unwrap_or_default();
     if columns != COLUMNS {
-        problems.push(format!("driftline.canary has the columns ({columns}) and not ({COLUMNS})"));
+        problems.push(format!(
+            "driftline.canary has the columns ({columns}) and not ({COLUMNS})"
+        ));
     }
     if text(5)?.as_deref() != Some(KEY) {
         problems.push(format!("driftline.canary lacks its {KEY}"));

@@ -11,6 +11,8 @@ mod init;
 mod pins;
 mod session;
 mod status;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod url;
 
@@ -69,7 +71,12 @@ impl Connection {
         Ok(Self {
             identify: Arc::new(Identifier::new(Arc::clone(&sessions))),
             status: Arc::new(ReplicationStatus::new(Arc::clone(&sessions))),
-            canary_writer: Arc::new(RingWriter::new(canary_address(config, site, Endpoint::Writer, Purpose::Write)?)),
+            canary_writer: Arc::new(RingWriter::new(canary_address(
+                config,
+                site,
+                Endpoint::Writer,
+                Purpose::Write,
+            )?)),
             canary_reader: Arc::new(RingReader::new(canary_address(config, site, endpoint, Purpose::Watch)?)),
             sessions,
         })

@@ -13,6 +13,8 @@ pub(crate) enum Purpose {
     Watch,
     /// Writes canaries.
     Write,
+    /// Makes what driftline needs, with an administrator's rights.
+    Administer,
 }
 
 /// Time limits of a session's statements, in milliseconds; 0 is none.
@@ -28,6 +30,8 @@ const STATEMENT_ON_STANDBY_MS: u32 = 5_000;
 const STATEMENT_ON_PRIMARY_MS: u32 = 60_000;
 /// A canary that takes longer is recorded as unknown, and the next one is due.
 pub(crate) const CANARY_STATEMENT_MS: u32 = 5_000;
+/// CREATE DATABASE may wait for a checkpoint.
+const STATEMENT_OF_INIT_MS: u32 = 600_000;
 /// Readers do not queue behind a DDL statement: others would queue behind them.
 const LOCK_MS: u32 = 2_000;
 /// A transaction left open would hold back vacuum there and replay on a standby.
@@ -55,13 +59,17 @@ fn limits(purpose: Purpose, role: Role) -> Limits {
             statement_ms: CANARY_STATEMENT_MS,
             lock_ms: 0, // the statement's limit alone decides
         },
+        (Purpose::Administer, _) => Limits {
+            statement_ms: STATEMENT_OF_INIT_MS,
+            lock_ms: LOCK_MS,
+        },
     }
 }
 
 /// The settings of one session as `(name, value)`; the value is exactly what `current_setting` shows for it.
 fn settings(purpose: Purpose, role: Role, forwards_writes: bool) -> Vec<(&'static str, String)> {
     let limits = limits(purpose, role);
-    let writes = purpose == Purpose::Write;
+    let writes = matches!(purpose, Purpose::Write | Purpose::Administer);
     // Digests need plans made for their literals; a canary is one statement by its key, which need not be planned each time.
     let plans = if purpose == Purpose::Read {
         "force_custom_plan"

@@ -15,7 +15,7 @@ use super::identity::Who;
 use super::pins::{PinFault, Pins, Purpose, pinned};
 use super::tls;
 use super::url::Url;
-use crate::{Result, Role, StoreError, Trouble};
+use crate::{Result, StoreError, Trouble};
 
 /// Opening a connection, from the name look-up to the last setting read back.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
@@ -47,7 +47,7 @@ pub(crate) struct Session {
     client: Client,
     pins: Pins,
     instance: String,
-    driver: Driver,
+    _driver: Driver,
     tls: Tls,
 }
 
@@ -92,7 +92,7 @@ impl Address {
             client,
             pins,
             instance: who.instance(),
-            driver,
+            _driver: driver,
             tls: self.tls.clone(),
         })
     }

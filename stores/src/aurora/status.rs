@@ -95,7 +95,10 @@ impl Status for ReplicationStatus {
             StoreError::Unsupported(Trouble::new(self.sessions.site(), TRIED, cause).hint(hint))
         };
         if in_recovery {
-            return Err(cannot("it is in recovery still", "mark the promotion once it takes writes"));
+            return Err(cannot(
+                "it is in recovery still",
+                "mark the promotion once it takes writes",
+            ));
         }
         let timeline = timeline.unwrap_or_default();
         if timeline == "00000001" {
@@ -145,7 +148,11 @@ impl Figures {
     fn read(row: &Row) -> std::result::Result<Self, tokio_postgres::Error> {
         let lsn = |name: &str| row.try_get::<_, Option<PgLsn>>(name).map(|lsn| lsn.map(u64::from));
         Ok(Self {
-            role: if row.try_get("in_recovery")? { Role::ReadOnly } else { Role::Writable },
+            role: if row.try_get("in_recovery")? {
+                Role::ReadOnly
+            } else {
+                Role::Writable
+            },
             now_us: row.try_get("now_us")?,
             replayed: lsn("replayed")?,
             replayed_us: row.try_get("replayed_us")?,
@@ -167,10 +174,17 @@ impl Figures {
 
     fn judged(&self, identity: crate::Identity) -> NativeStatus {
         let (lag_us, lag_bytes, link, position) = match self.role {
-            Role::ReadOnly => (self.standby_lag_us(), self.standby_lag_bytes(), self.standby_link(), self.replayed),
+            Role::ReadOnly => (
+                self.standby_lag_us(),
+                self.standby_lag_bytes(),
+                self.standby_link(),
+                self.replayed,
+            ),
             Role::Writable => (
                 self.sender_lag_us.and_then(|lag| u64::try_from(lag).ok()),
-                self.written.zip(self.sender_replayed).map(|(written, replayed)| written.saturating_sub(replayed)),
+                self.written
+                    .zip(self.sender_replayed)
+                    .map(|(written, replayed)| written.saturating_sub(replayed)),
                 self.primary_link(),
                 self.written,
             ),
