@@ -127,7 +127,7 @@ impl One {
 
 /// A primary at site `use1` and its standby at `usw2`.
 pub(super) struct Two {
-    pub(super) files: Files,
+    _files: Files,
     pub(super) pair: PgPair,
     pub(super) config: Config,
 }
@@ -142,7 +142,11 @@ impl Two {
             pair.primary(),
             &[("use1", pair.primary()), ("usw2", pair.standby())],
         );
-        let this = Self { files, pair, config };
+        let this = Self {
+            _files: files,
+            pair,
+            config,
+        };
         this.settled().await;
         this
     }
