@@ -1,5 +1,43 @@
 //! Canaries: schedule, tracker, histograms, ledger, service endpoints
 
+mod clock;
+mod config;
+mod engine;
+mod error;
+mod histogram;
+mod intervals;
+mod ledger;
+mod live;
+mod metrics;
+mod native;
+mod polling;
+mod reader;
+mod recorder;
+mod replay;
+mod ring;
+mod route;
+mod rpo;
 mod sample;
+mod schedule;
+mod service;
+mod settled;
+mod tracker;
+mod writer;
 
+pub use clock::{Anchor, Clock, SimulatedClock, SystemClock};
+pub use config::{Config, OverdueAfter, RATE_PER_SECOND_MAX, Rate, ScheduleKind, SettingError};
+pub use engine::{RouteSpec, RouteSummary, Setting, Summary, run, runtime};
+pub use error::ProbeError;
+pub use histogram::{Distribution, HDR_DIGITS, HDR_US_MAX, HDR_US_MIN};
+pub use intervals::{INTERVAL_US, Intervals, Moment, SLOT_LATE_US_MAX};
+pub use ledger::{Frame, LEDGER_KIND, Ledger, LedgerError, LedgerFile, RESERVE, first_unreserved, ledgers};
+pub use metrics::Metrics;
+pub use polling::Polling;
+pub use recorder::{OUTPUT_BACKLOG_MAX, Output};
+pub use replay::{Replayed, WriteFate, Written, replay};
+pub use rpo::{CutOver, LOST_LISTED_MAX, RpoQuestion, judge_rpo};
 pub use sample::*;
+pub use schedule::Schedule;
+pub use service::{Readiness, serve};
+pub use settled::{Origin, Settled};
+pub use tracker::{Accounting, INSTANCES_MAX, PENDING_MAX, Tracker};

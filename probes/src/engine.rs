@@ -1,0 +1,155 @@
+//! Running probes: for each route one writer on an open-loop schedule, one reader, one look at the stores' own figures.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stores::{CanaryReader, CanaryWriter, Status};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::polling::Polling;
+use crate::route::RouteRun;
+use crate::service::Readiness;
+use crate::tracker::Accounting;
+use crate::{Config, Output, ProbeError, Route};
+
+/// Worker threads of the probe's own runtime: one may be held up by a disk while the other keeps the time.
+const PROBE_THREADS: usize = 2;
+
+/// One route to probe.
+#[derive(Debug, Clone)]
+pub struct RouteSpec {
+    /// The route, as evidence names it.
+    pub route: Route,
+    /// The stream of its canaries; no other probe may write to it.
+    pub stream: String,
+    /// Writes at the primary.
+    pub writer: Arc<dyn CanaryWriter>,
+    /// Watches the secondary.
+    pub reader: Arc<dyn CanaryReader>,
+    /// The primary's own figures.
+    pub primary_status: Option<Arc<dyn Status>>,
+    /// The secondary's own figures.
+    pub secondary_status: Option<Arc<dyn Status>>,
+    /// How to probe.
+    pub settings: Config,
+    /// How often to look.
+    pub polling: Polling,
+}
+
+/// Everything that a running probe needs beside its routes.
+#[derive(Debug, Clone)]
+pub struct Setting {
+    /// Where ledgers are kept; made if need be.
+    pub ledger_folder: PathBuf,
+    /// Ends the probe in order: no further canary leaves, pending ones may still arrive.
+    pub shutdown: CancellationToken,
+    /// How long pending canaries are waited for after `shutdown`.
+    pub drain_deadline: Duration,
+    /// Takes the evidence. It must be read: see [`Output`].
+    pub output: mpsc::Sender<Output>,
+    /// Figures to keep.
+    pub metrics: Arc<Metrics>,
+    /// Set when every route has started.
+    pub readiness: Arc<Readiness>,
+    /// Where instants come from.
+    pub clock: Arc<dyn Clock>,
+    /// Seed of the schedules; route n uses seed + n.
+    pub seed: u64,
+}
+
+/// What was measured on one route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteSummary {
+    /// The route.
+    pub route: Route,
+    /// Its stream.
+    pub stream: String,
+    /// The epoch; `None` when the primary never answered, so that nothing was measured.
+    pub epoch: Option<String>,
+    /// The fate of its canaries. `pending` is what was acknowledged and unseen at the drain deadline.
+    pub accounting: Accounting,
+    /// Polls that showed less than an earlier one.
+    pub stale_reads: u64,
+    /// Whether the secondary was seen to be promoted.
+    pub was_promoted: bool,
+}
+
+/// What a whole run measured.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Summary {
+    /// One for each route, in the order in which they ended.
+    pub routes: Vec<RouteSummary>,
+}
+
+impl Summary {
+    /// Canaries that were pending at the drain deadline.
+    pub fn pending(&self) -> u64 {
+        self.routes.iter().map(|route| route.accounting.pending).sum()
+    }
+
+    /// Whether every route measured something and nothing was left pending.
+    pub fn is_drained(&self) -> bool {
+        self.pending() == 0 && self.routes.iter().all(|route| route.epoch.is_some())
+    }
+}
+
+/// The small runtime that probe work runs on, apart from all other work.
+///
+/// # Errors
+/// The system gives no threads.
+pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(PROBE_THREADS)
+        .thread_name("driftline-probe")
+        .enable_all()
+        .build()
+}
+
+/// Probes all routes until `setting.shutdown`, then drains and tells what became of the canaries.
+///
+/// # Errors
+/// The first reason to stop; the other routes are then ended in order and their ledgers closed.
+pub async fn run(routes: Vec<RouteSpec>, setting: Setting) -> Result<Summary, ProbeError> {
+    let stop = setting.shutdown.child_token();
+    let (started, mut starts) = mpsc::channel(routes.len().max(1));
+    let expected = routes.len();
+    let readiness = setting.readiness.clone();
+    let mut running = JoinSet::new();
+    for (spec, seed) in routes.into_iter().zip(setting.seed..) {
+        let setting = Setting {
+            shutdown: stop.clone(),
+            seed,
+            ..setting.clone()
+        };
+        running.spawn(RouteRun::new(spec, setting, started.clone()).run());
+    }
+    drop((started, setting));
+    running.spawn(async move {
+        let mut count = 0;
+        while count < expected && starts.recv().await.is_some() {
+            count += 1;
+        }
+        if count == expected {
+            readiness.set();
+        }
+        Ok(None)
+    });
+    let mut summary = Summary::default();
+    let mut first_error = None;
+    while let Some(ended) = running.join_next().await {
+        match ended.unwrap_or_else(|error| Err(ProbeError::Panicked(error.to_string()))) {
+            Ok(route) => summary.routes.extend(route),
+            Err(error) => {
+                tracing::error!(%error, "a route of the probe stopped");
+                stop.cancel();
+                first_error.get_or_insert(error);
+            }
+        }
+    }
+    first_error.map_or(Ok(summary), Err)
+}

@@ -1,0 +1,271 @@
+//! The one place where what happened to canaries becomes durable, and after that visible: ledger first, then figures and evidence.
+//!
+//! It runs beside the timing path: writers and readers take their instants, hand over a frame and go on. The disk is synced on a
+//! thread of its own while appending goes on.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::clock::Clock;
+use crate::intervals::{Intervals, Moment};
+use crate::ledger::{Frame, Ledger, LedgerError};
+use crate::live::Live;
+use crate::metrics::RouteFigures;
+use crate::settled::{Origin, Settled};
+use crate::{FinalState, LagInterval, LagSample, ProbeError};
+
+/// Frames that wait for the ledger. When it is full, writers and readers wait: slots are then late or skipped, and counted.
+pub(crate) const LEDGER_QUEUE_MAX: usize = 4_096;
+
+/// Rows of evidence that wait to be taken. Beyond it slots are skipped until the receiver catches up; nothing is dropped.
+pub const OUTPUT_BACKLOG_MAX: usize = 16_384;
+
+/// How often what was appended is put on the disk.
+const SYNC_EVERY: Duration = Duration::from_millis(50);
+
+/// How often an idle ledger says that it is still complete, in syncs.
+const IDLE_SYNCS_PER_MARK: u32 = 20;
+
+/// How often intervals are looked at.
+const REVISE_EVERY: Duration = Duration::from_secs(1);
+
+/// How long the receiver of evidence may take to accept what is left at the end.
+const OUTPUT_FLUSH_MAX: Duration = Duration::from_secs(30);
+
+/// What a probe hands over. Take it: the probe keeps a bounded number of rows and skips slots when nobody does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// A canary is final.
+    Sample(LagSample),
+    /// A minute is over, or was revised.
+    Interval(LagInterval),
+}
+
+/// A row that waits, in compact form.
+#[derive(Debug)]
+enum Row {
+    Sample(Settled),
+    Interval(Box<LagInterval>),
+}
+
+/// Appends, publishes, syncs.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    pub(crate) origin: Origin,
+    pub(crate) ledger: Ledger,
+    pub(crate) intervals: Intervals,
+    pub(crate) live: Arc<Live>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) figures: RouteFigures,
+    pub(crate) output: mpsc::Sender<Output>,
+    /// The highest planned sequence that is in the ledger.
+    pub(crate) written: watch::Sender<u64>,
+    pub(crate) state: RecorderState,
+}
+
+/// What the recorder keeps between frames.
+#[derive(Debug, Default)]
+pub(crate) struct RecorderState {
+    backlog: VecDeque<Row>,
+    /// Canaries whose write has not ended by the ledger: (planned, sent).
+    unfinished: BTreeMap<u64, (u64, Option<u64>)>,
+    is_dirty: bool,
+    idle_syncs: u32,
+    syncing: Option<(u64, JoinHandle<journal::Result<()>>)>,
+}
+
+impl Recorder {
+    /// Runs until every sender of frames is gone; then writes what is left.
+    pub(crate) async fn run(mut self, mut frames: mpsc::Receiver<Frame>) -> Result<(), ProbeError> {
+        let mut sync = interval(SYNC_EVERY);
+        sync.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut revise = interval(REVISE_EVERY);
+        revise.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let output = self.output.clone();
+        loop {
+            tokio::select! {
+                biased;
+                frame = frames.recv() => match frame {
+                    Some(frame) => self.record(&frame).await?,
+                    None => break,
+                },
+                done = synced(&mut self.state.syncing) => self.mark_complete(done?)?,
+                permit = output.reserve(), if !self.state.backlog.is_empty() => {
+                    let permit = permit.map_err(|_| ProbeError::OutputClosed)?;
+                    if let Some(row) = self.state.backlog.pop_front() {
+                        permit.send(row.render(&self.origin));
+                    }
+                    self.note_backlog();
+                }
+                _ = sync.tick() => self.start_sync()?,
+                _ = revise.tick() => self.revise(false),
+            }
+        }
+        self.close().await
+    }
+
+    /// A frame is written first, and counts afterwards.
+    async fn record(&mut self, frame: &Frame) -> Result<(), ProbeError> {
+        self.ledger.append(frame)?;
+        self.state.is_dirty = true;
+        match frame {
+            Frame::Reserved { .. } => {
+                // Used only after it is on the disk: the sequences behind it may otherwise be given out twice.
+                let syncer = self.ledger.syncer()?;
+                join(tokio::task::spawn_blocking(move || syncer.sync()).await)?;
+            }
+            Frame::Planned { sequence, planned_us } => {
+                self.state.unfinished.insert(*sequence, (*planned_us, None));
+                self.written.send_replace(*sequence);
+            }
+            Frame::Skipped { sequence, planned_us } => {
+                self.state.unfinished.remove(sequence);
+                self.intervals.skipped(*planned_us);
+                self.figures.skipped();
+            }
+            Frame::Sent {
+                sequence,
+                planned_us,
+                sent_us,
+            } => {
+                self.state.unfinished.insert(*sequence, (*planned_us, Some(*sent_us)));
+                self.intervals.sent(*sequence, *planned_us);
+                self.figures.late(sent_us.saturating_sub(*planned_us));
+            }
+            Frame::Acked { sequence, acked_us } => {
+                if let Some((_, Some(sent_us))) = self.state.unfinished.remove(sequence) {
+                    self.figures.written(acked_us.saturating_sub(sent_us));
+                }
+                self.intervals.acked(*sequence, *acked_us);
+            }
+            Frame::Unknown { sequence, .. } => {
+                self.state.unfinished.remove(sequence);
+                self.intervals.unknown(*sequence);
+            }
+            Frame::Settled(settled) => {
+                if settled.state == FinalState::WriteFailed {
+                    self.state.unfinished.remove(&settled.sequence);
+                }
+                self.intervals.settled(settled);
+                self.figures.settled(settled);
+                self.state.backlog.push_back(Row::Sample(*settled));
+                self.note_backlog();
+            }
+            Frame::Epoch { .. } | Frame::Ring { .. } | Frame::Complete { .. } | Frame::Closed { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn note_backlog(&self) {
+        let is_backed_up = self.state.backlog.len() >= OUTPUT_BACKLOG_MAX;
+        self.live.is_backed_up.store(is_backed_up, Ordering::Release);
+    }
+
+    /// The instant before which nothing is missing from the frames appended so far: every canary is planned in the ledger before it
+    /// is sent, so only those whose write has not ended can bring news of the past.
+    fn known_until_us(&self) -> u64 {
+        let now = self.clock.now_us();
+        let oldest = self.state.unfinished.values().map(|(planned, _)| *planned).min();
+        oldest.map_or(now, |planned| planned.min(now))
+    }
+
+    fn start_sync(&mut self) -> Result<(), ProbeError> {
+        if self.state.syncing.is_some() {
+            return Ok(());
+        }
+        let until_us = self.known_until_us();
+        if !self.state.is_dirty {
+            self.state.idle_syncs += 1;
+            if self.state.idle_syncs >= IDLE_SYNCS_PER_MARK {
+                self.mark_complete(until_us)?;
+            }
+            return Ok(());
+        }
+        self.state.is_dirty = false;
+        let syncer = self.ledger.syncer()?;
+        self.state.syncing = Some((until_us, tokio::task::spawn_blocking(move || syncer.sync())));
+        Ok(())
+    }
+
+    fn mark_complete(&mut self, until_us: u64) -> Result<(), ProbeError> {
+        self.state.idle_syncs = 0;
+        // Not counted as dirt: a mark that is lost with the machine only makes an earlier one hold.
+        Ok(self.ledger.append(&Frame::Complete { until_us })?)
+    }
+
+    fn revise(&mut self, is_end: bool) {
+        let moment = Moment {
+            now_us: self.clock.now_us(),
+            last_miss_us: self.live.tracker().latest_miss(),
+            native_lag_us: self.live.native().lag_us,
+            is_end,
+        };
+        let rows = self.intervals.revise(&moment);
+        self.state
+            .backlog
+            .extend(rows.into_iter().map(|row| Row::Interval(Box::new(row))));
+        self.note_backlog();
+    }
+
+    /// Everything on the disk, then everything handed over.
+    async fn close(mut self) -> Result<(), ProbeError> {
+        if let Some((_, handle)) = self.state.syncing.take() {
+            join(handle.await)?;
+        }
+        self.revise(true);
+        let now = self.clock.now_us();
+        let pending = self.live.tracker().accounting().pending;
+        self.ledger.append(&Frame::Closed { at_us: now, pending })?;
+        self.ledger.append(&Frame::Complete { until_us: now })?;
+        let mut ledger = self.ledger;
+        tokio::task::spawn_blocking(move || ledger.sync())
+            .await
+            .map_err(|error| ProbeError::Panicked(error.to_string()))??;
+        let flush = async {
+            for row in self.state.backlog {
+                let sent = self.output.send(row.render(&self.origin)).await;
+                sent.map_err(|_| ProbeError::OutputClosed)?;
+            }
+            Ok(())
+        };
+        tokio::time::timeout(OUTPUT_FLUSH_MAX, flush)
+            .await
+            .unwrap_or(Err(ProbeError::OutputStuck {
+                waited_seconds: OUTPUT_FLUSH_MAX.as_secs(),
+            }))
+    }
+}
+
+impl Row {
+    fn render(self, origin: &Origin) -> Output {
+        match self {
+            Self::Sample(settled) => Output::Sample(settled.sample(origin)),
+            Self::Interval(interval) => Output::Interval(*interval),
+        }
+    }
+}
+
+fn join(result: Result<journal::Result<()>, tokio::task::JoinError>) -> Result<(), ProbeError> {
+    let synced = result.map_err(|error| ProbeError::Panicked(error.to_string()))?;
+    synced.map_err(|error| ProbeError::from(LedgerError::from(error)))
+}
+
+/// Waits for the sync that is under way; for ever when there is none.
+async fn synced(syncing: &mut Option<(u64, JoinHandle<journal::Result<()>>)>) -> Result<u64, ProbeError> {
+    match syncing {
+        None => std::future::pending().await,
+        Some((until_us, handle)) => {
+            let until_us = *until_us;
+            let result = handle.await;
+            *syncing = None;
+            join(result)?;
+            Ok(until_us)
+        }
+    }
+}

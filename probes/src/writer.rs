@@ -1,0 +1,196 @@
+//! Sends canaries when the schedule says so, whatever the stores do.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use stores::{Canary, WriteOutcome};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::intervals::SLOT_LATE_US_MAX;
+use crate::ledger::{Frame, RESERVE};
+use crate::route::Shared;
+use crate::schedule::Schedule;
+
+/// Writes under way at once; a slot that finds as many is skipped and counted.
+pub(crate) const WRITES_IN_FLIGHT_MAX: usize = 4;
+
+/// Slots that are in the ledger before their instant comes, so that a canary never waits for the disk. After a kill as many
+/// canaries may be of unknown outcome.
+const SLOTS_AHEAD: usize = 2;
+
+/// After this long nobody knows whether the canary was written.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    sequence: u64,
+    planned_us: u64,
+}
+
+/// The writer of one route.
+#[derive(Debug)]
+pub(crate) struct WriterTask {
+    shared: Shared,
+    schedule: Schedule,
+    ahead: VecDeque<Slot>,
+    next_sequence: u64,
+    reserved_until: u64,
+    written_until: watch::Receiver<u64>,
+    in_flight: Arc<Semaphore>,
+    writes: JoinSet<()>,
+}
+
+impl WriterTask {
+    pub(crate) fn new(shared: Shared, first_sequence: u64, written_until: watch::Receiver<u64>) -> Self {
+        let settings = &shared.spec.settings;
+        let schedule = Schedule::new(
+            settings.schedule,
+            settings.rate,
+            shared.setting.clock.now_us(),
+            shared.setting.seed,
+        );
+        Self {
+            schedule,
+            ahead: VecDeque::with_capacity(SLOTS_AHEAD),
+            next_sequence: first_sequence,
+            reserved_until: first_sequence + RESERVE,
+            written_until,
+            in_flight: Arc::new(Semaphore::new(WRITES_IN_FLIGHT_MAX)),
+            writes: JoinSet::new(),
+            shared,
+        }
+    }
+
+    /// Until shutdown; returns when the last write has ended.
+    pub(crate) async fn run(mut self) {
+        let shutdown = self.shared.setting.shutdown.clone();
+        let _stopped = shutdown.run_until_cancelled(self.send_slots()).await;
+        while self.writes.join_next().await.is_some() {}
+    }
+
+    async fn send_slots(&mut self) {
+        loop {
+            while self.ahead.len() < SLOTS_AHEAD {
+                self.plan_slot().await;
+            }
+            let Some(slot) = self.ahead.pop_front() else {
+                continue;
+            };
+            let now = self.shared.setting.clock.now_us();
+            if slot.planned_us > now {
+                tokio::time::sleep(Duration::from_micros(slot.planned_us - now)).await;
+            }
+            // Written long ago, unless the disk is slow: then the slot is late, or skipped.
+            if !self.is_written(slot.sequence).await {
+                return; // the recorder has failed; its error ends the route
+            }
+            while self.writes.try_join_next().is_some() {}
+            self.send_or_skip(slot).await;
+        }
+    }
+
+    async fn is_written(&mut self, sequence: u64) -> bool {
+        self.written_until
+            .wait_for(|written| *written >= sequence)
+            .await
+            .is_ok()
+    }
+
+    async fn plan_slot(&mut self) {
+        if self.next_sequence == self.reserved_until {
+            self.reserved_until += RESERVE;
+            let until = self.reserved_until;
+            self.shared.record(Frame::Reserved { until }).await;
+        }
+        let slot = Slot {
+            sequence: self.next_sequence,
+            planned_us: self.schedule.next_us(),
+        };
+        self.next_sequence += 1;
+        let Slot { sequence, planned_us } = slot;
+        self.shared.record(Frame::Planned { sequence, planned_us }).await;
+        self.ahead.push_back(slot);
+    }
+
+    async fn send_or_skip(&mut self, slot: Slot) {
+        let late_us = self.shared.setting.clock.now_us().saturating_sub(slot.planned_us);
+        let is_backed_up = self.shared.live.is_backed_up.load(Ordering::Acquire);
+        let permit = self.in_flight.clone().try_acquire_owned();
+        match permit {
+            Ok(permit) if late_us <= SLOT_LATE_US_MAX && !is_backed_up => {
+                self.writes.spawn(write(self.shared.clone(), slot, permit));
+            }
+            _ => {
+                let Ok(room) = self.shared.frames.reserve().await else {
+                    return; // the recorder has failed; its error ends the route
+                };
+                // Counted and handed over together: a shutdown cannot come between.
+                self.shared.live.tracker().skipped();
+                let Slot { sequence, planned_us } = slot;
+                room.send(Frame::Skipped { sequence, planned_us });
+            }
+        }
+    }
+}
+
+/// Writes one canary. Instants are taken right at the write; what they mean is decided by the tracker.
+async fn write(shared: Shared, slot: Slot, permit: OwnedSemaphorePermit) {
+    let Slot { sequence, planned_us } = slot;
+    let canary = Canary {
+        stream: shared.spec.stream.clone(),
+        epoch: shared.origin.epoch.clone(),
+        sequence,
+    };
+    // Room for the frame first, so that a slow ledger makes the canary late and not its lag long.
+    let Ok(room) = shared.frames.reserve().await else {
+        shared.halt.cancel();
+        return;
+    };
+    let clock = &shared.setting.clock;
+    let sent_us = clock.now_us();
+    let superseded = shared.live.tracker().sent(sequence, planned_us, sent_us);
+    room.send(Frame::Sent {
+        sequence,
+        planned_us,
+        sent_us,
+    });
+    shared.live.writes.fetch_add(1, Ordering::Relaxed);
+    let outcome = tokio::time::timeout(WRITE_TIMEOUT, shared.spec.writer.write(&canary)).await;
+    let ended_us = clock.now_us();
+    let (frame, settled) = match outcome {
+        Ok(WriteOutcome::Acknowledged) => (
+            Some(Frame::Acked {
+                sequence,
+                acked_us: ended_us,
+            }),
+            shared.live.tracker().acked(sequence, ended_us),
+        ),
+        Ok(WriteOutcome::Failed(error)) => {
+            tracing::debug!(%error, sequence, "canary not written");
+            (None, shared.live.tracker().failed(sequence))
+        }
+        Ok(WriteOutcome::Unknown(error)) => {
+            tracing::debug!(%error, sequence, "nobody knows whether the canary was written");
+            unknown(&shared, sequence, ended_us)
+        }
+        Err(_) => unknown(&shared, sequence, ended_us),
+    };
+    shared.live.changed.notify_one();
+    drop(permit);
+    for frame in superseded
+        .map(Frame::Settled)
+        .into_iter()
+        .chain(frame)
+        .chain(settled.map(Frame::Settled))
+    {
+        shared.record(frame).await;
+    }
+}
+
+fn unknown(shared: &Shared, sequence: u64, at_us: u64) -> (Option<Frame>, Option<crate::Settled>) {
+    let settled = shared.live.tracker().unknown(sequence);
+    (Some(Frame::Unknown { sequence, at_us }), settled)
+}
