@@ -1,7 +1,16 @@
 //! Records that tests render: small, whole, and the same every time.
 
+use std::collections::BTreeMap;
+
 use probes::{FinalState, LagInterval, LagSample, LossShape, Quantiles, Route, Rpo};
-use stores::{Fork, Position};
+use reconcile::{
+    Chunk, ChunkState, Coverage, CoverageState, Cut, Divergence, FenceKind, Frame, KeyDisclosure, Origin, Plan,
+    PlannedCollection, RowPlan, Settings, State, Work,
+};
+use stores::{
+    ChunkDigest, Class, Collection, DigestMode, Fork, Identity, Key, KeyRange, KeyShape, Part, Position, Recipe,
+    Relation, Role,
+};
 
 use crate::{Event, EventKind};
 
@@ -131,5 +140,189 @@ pub(crate) fn event() -> Event {
         executed_by: "incident lead".to_owned(),
         notes: String::new(),
         revision: 2,
+    }
+}
+
+/// A plan of `public.orders` in three key ranges and of `public.audit`, which cannot be compared.
+pub(crate) fn plan(disclosure: KeyDisclosure) -> Plan {
+    let collection = Collection {
+        name: "public.orders".to_owned(),
+        kind: "table".to_owned(),
+        columns: Vec::new(),
+        key: KeyShape::Usable {
+            columns: vec!["id".to_owned()],
+            order_identity: Some("int8".to_owned()),
+        },
+        rows_estimate: Some(300),
+        bytes: Some(8_192),
+        unreadable: None,
+        is_canary: false,
+    };
+    let rows = RowPlan {
+        recipe: Recipe {
+            mode: DigestMode::Pushdown,
+            columns: vec!["id".to_owned(), "total".to_owned()],
+            key_columns: vec!["id".to_owned()],
+            seed: 7,
+            expression: String::new(),
+            column_expressions: Vec::new(),
+        },
+        known_answer: 0,
+        cut: Cut::Ranges(vec![Key::int(100), Key::int(200)]),
+        changed_at: None,
+    };
+    let planned = |name: &str, work| PlannedCollection {
+        name: name.to_owned(),
+        primary: Some(collection.clone()),
+        secondary: Some(collection.clone()),
+        settings: Settings::default(),
+        scope: String::new(),
+        schema: Vec::new(),
+        schema_undecided: String::new(),
+        not_comparable: Vec::new(),
+        work,
+    };
+    Plan {
+        run_id: RUN_ID.to_owned(),
+        tool_version: "0.1.0".to_owned(),
+        primary_site: "use1".to_owned(),
+        secondary_site: "usw2".to_owned(),
+        primary: identity("a"),
+        secondary: identity("b"),
+        relation: Relation::Replicating,
+        fence: FenceKind::Lsn,
+        disclosure,
+        include_values: false,
+        fork: None,
+        collections: vec![
+            planned("public.orders", Work::Compare(Box::new(rows))),
+            planned("public.audit", Work::NotVerified("no_usable_key".to_owned())),
+        ],
+    }
+}
+
+fn identity(instance: &str) -> Identity {
+    Identity {
+        store: "aurora".to_owned(),
+        version: "15.14".to_owned(),
+        role: Role::Writable,
+        lineage: None,
+        instance: instance.to_owned(),
+        shares_storage_with: Vec::new(),
+        facts: BTreeMap::new(),
+    }
+}
+
+pub(crate) fn plan_frame(disclosure: KeyDisclosure) -> Frame {
+    Frame::Plan {
+        run_id: RUN_ID.to_owned(),
+        plan: serde_json::to_string(&plan(disclosure)).unwrap(),
+    }
+}
+
+/// Chunk `chunk_id` of `public.orders`.
+pub(crate) fn chunk(chunk_id: u64, state: ChunkState) -> Chunk {
+    let ranges = KeyRange::ALL.cut(&[Key::int(100), Key::int(200)]);
+    let digest = |sum| Some(ChunkDigest { count: 100, sum });
+    Chunk {
+        collection: "public.orders".to_owned(),
+        chunk_id,
+        part: Part::Range(ranges[usize::try_from(chunk_id).unwrap() % 3].clone()),
+        primary: digest(17),
+        secondary: digest(if state == ChunkState::Equal { 17 } else { 18 }),
+        mode: DigestMode::Pushdown,
+        seed: 7,
+        state,
+        attempts: 1,
+        primary_us: Some(900),
+        secondary_us: Some(1_100),
+        read_at_us: MIDNIGHT_US + 1_000_000,
+        error: String::new(),
+    }
+}
+
+/// One confirmed lost write in chunk `chunk_id` of `public.orders`.
+pub(crate) fn divergence(chunk_id: u64, id: u64) -> Divergence {
+    Divergence {
+        collection: "public.orders".to_owned(),
+        chunk_id: Some(chunk_id),
+        key: Some(format!("{{\"id\":{id}}}")),
+        key_hash: None,
+        class: Class::MissingOnSecondary,
+        detail: String::new(),
+        state: State::Confirmed,
+        origin: Some(Origin::LostWrite),
+        origin_evidence: "changed_at after the fork".to_owned(),
+        columns: Vec::new(),
+        primary_digest: Some(format!("{id:032x}")),
+        secondary_digest: None,
+        primary_value: None,
+        secondary_value: None,
+        primary_changed_at_us: Some(MIDNIGHT_US),
+        secondary_changed_at_us: None,
+        first_seen_at_us: MIDNIGHT_US + 2_000_000,
+        last_rechecked_at_us: Some(MIDNIGHT_US + 3_000_000),
+        rechecks: 2,
+        explanation: "Only use1 has this row.".to_owned(),
+    }
+}
+
+pub(crate) fn commit(chunk_id: Option<u64>) -> Frame {
+    Frame::Commit {
+        collection: "public.orders".to_owned(),
+        chunk_id,
+        transient: 0,
+    }
+}
+
+/// The result of `public.orders` after three equal chunks.
+pub(crate) fn coverage() -> Coverage {
+    Coverage {
+        collection: "public.orders".to_owned(),
+        primary_collection: Some("public.orders".to_owned()),
+        secondary_collection: Some("public.orders".to_owned()),
+        scope: String::new(),
+        fence: "lsn".to_owned(),
+        state: CoverageState::Verified,
+        reason: String::new(),
+        primary_rows: Some(300),
+        secondary_rows: Some(300),
+        primary_bytes: Some(8_192),
+        secondary_bytes: None,
+        canaries_excluded: 0,
+        chunks_total: 3,
+        chunks_equal: 3,
+        chunks_different: 0,
+        chunks_failed: 0,
+        confirmed: 0,
+        volatile: 0,
+        unverified: 0,
+        transient: 0,
+        started_at_us: MIDNIGHT_US,
+        finished_at_us: MIDNIGHT_US + 5_000_000,
+    }
+}
+
+/// The result of `public.audit`, which could not be compared.
+pub(crate) fn audit_coverage() -> Coverage {
+    Coverage {
+        collection: "public.audit".to_owned(),
+        state: CoverageState::Failed,
+        reason: "no_usable_key: public.audit has no primary key".to_owned(),
+        primary_rows: None,
+        secondary_rows: None,
+        chunks_total: 0,
+        chunks_equal: 0,
+        ..coverage()
+    }
+}
+
+/// A table that nobody asked for.
+pub(crate) fn skipped_coverage() -> Coverage {
+    Coverage {
+        collection: "public.notes".to_owned(),
+        state: CoverageState::Skipped,
+        reason: "not_selected".to_owned(),
+        ..audit_coverage()
     }
 }

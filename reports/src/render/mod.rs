@@ -1,12 +1,19 @@
 //! From what was recorded to what is read: journals and records to tables, and to what stands on a terminal.
 
 mod event;
+mod found;
 mod lag;
+mod reconcile;
 mod rpo;
 
 pub use event::write_event;
+pub use found::{Findings, ShownKey, Tally};
 pub use lag::{LAG_ROWS_PER_FILE_MAX, LagTables};
+pub use reconcile::{JOURNAL_KIND, ReconcileContext, render_reconcile};
 pub use rpo::{read_rpo, write_rpo};
+
+#[cfg(test)]
+mod reconcile_promises;
 
 /// Nothing to say is NULL.
 pub(crate) fn said(text: impl Into<String>) -> Option<String> {
