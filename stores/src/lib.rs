@@ -10,6 +10,7 @@ mod compare;
 mod digest;
 mod encode;
 mod error;
+pub mod faulty;
 mod identify;
 mod key;
 pub mod memory;
