@@ -42,6 +42,30 @@ async fn one_database_reached_twice_is_the_same_data() {
     );
 }
 
+/// One server answers on two addresses; the certificate is good for one of them.
+#[tokio::test]
+async fn another_address_is_not_another_copy() {
+    let one = One::with(lab::PgOptions {
+        settings: vec![("listen_addresses".to_owned(), "127.0.0.1,127.0.0.2".to_owned())],
+        ..super::setup::options()
+    })
+    .await;
+    let mut config = one.config.clone();
+    let mut elsewhere = config.sites["use1"].clone();
+    elsewhere.writer = format!("postgresql://driftline@127.0.0.2:{}/app", one.server.port())
+        .parse()
+        .unwrap();
+    config.sites.insert("elsewhere".to_owned(), elsewhere);
+    let error = sessions(&config, "elsewhere", 1).lease().await.unwrap_err();
+    assert!(error.to_string().contains("not trusted for this host"), "{error}");
+    assert!(matches!(error, crate::StoreError::Config(_)), "{error:?}");
+
+    config.tls = crate::aurora::Tls::Disable;
+    let (here, there) = (identity(&config, "use1").await, identity(&config, "elsewhere").await);
+    assert_ne!(here.facts["address"], there.facts["address"]);
+    assert!(here.same_data(&there));
+}
+
 #[tokio::test]
 async fn a_pair_is_two_copies_of_one_origin_also_after_a_promotion() {
     let two = Two::start().await;
