@@ -2,6 +2,10 @@
 //!
 //! The one rule of this crate: nothing is equal that was not verified. Whatever could not be compared, read again or proved to be no
 //! longer in flight is counted, with its reason, and makes the run incomplete.
+//!
+//! What "equal" means: without a link, that there was an instant at which both sides held the same. Behind a link, that what the
+//! secondary showed is what the primary showed at a nearby instant; a hot value that is wrong by exactly what was in flight between
+//! the two looks equal in that look, and is found by the next one.
 
 mod compare;
 mod config;

@@ -105,10 +105,17 @@ impl Recheck<'_> {
     /// Takes the votes of one bracket; gives back the keys that are still open.
     fn settle(&self, open: Vec<Open>, bracket: &Bracket, decided: &mut Vec<Decided>) -> Vec<Open> {
         let now_us = crate::now_us();
+        let is_fenced = bracket.secondary_before.is_none();
         let mut still_open = Vec::new();
         for (index, mut key) in open.into_iter().enumerate() {
             let vote = judge(self.pair.primary.compare.as_ref(), &self.recipe.columns, bracket, index);
-            match key.take(vote, &bracket.again.rows[index], &bracket.secondary.rows[index], now_us) {
+            match key.take(
+                vote,
+                &bracket.again.rows[index],
+                &bracket.secondary.rows[index],
+                is_fenced,
+                now_us,
+            ) {
                 Some(state) => decided.push(key.decided(state)),
                 None => still_open.push(key),
             }
@@ -276,12 +283,19 @@ impl Open {
     }
 
     /// Takes a vote. `Some`: the key is decided.
-    fn take(&mut self, vote: Vote, primary: &Reading, secondary: &Reading, now_us: i64) -> Option<State> {
+    fn take(
+        &mut self,
+        vote: Vote,
+        primary: &Reading,
+        secondary: &Reading,
+        is_fenced: bool,
+        now_us: i64,
+    ) -> Option<State> {
         self.rechecks += 1;
         self.rechecked_at_us = Some(now_us);
         self.was_read = true;
         self.undecided.clear();
-        let decision = self.streak.take(&vote, primary, secondary);
+        let decision = self.streak.take(&vote, primary, secondary, is_fenced);
         self.readings = Some((primary.clone(), secondary.clone()));
         match vote {
             Vote::Equal => {}

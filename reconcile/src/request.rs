@@ -148,7 +148,8 @@ pub struct Limits {
     pub rounds_max: u32,
     /// Longest pause between two inconclusive brackets; the pause is drawn at random below it.
     pub round_pause: Duration,
-    /// Time between the two readings of each side without a fence.
+    /// Time between the two readings of each side without a fence. A row that changes more often than once in this time stays
+    /// volatile there; it is long enough for counters that are written several times a second.
     pub unfenced_gap: Duration,
     /// Bytes that the join of one chunk's listings may hold; beyond it the chunk is joined in several passes.
     pub narrow_bytes_max: usize,
@@ -167,7 +168,7 @@ impl Default for Limits {
             fence_patience: Duration::from_secs(30),
             rounds_max: 16,
             round_pause: Duration::from_millis(250),
-            unfenced_gap: Duration::from_millis(50),
+            unfenced_gap: Duration::from_millis(250),
             narrow_bytes_max: 8 << 20,
             listed_max: None,
         }

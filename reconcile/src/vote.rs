@@ -69,14 +69,14 @@ fn is_unchanged(before: &Reading, after: &Reading) -> bool {
     }
 }
 
-/// Conclusive votes in a row that it takes to confirm a difference, or that a key is absent on both sides.
-pub(crate) const VOTES_TO_DECIDE: u32 = 2;
+/// Conclusive votes in a row that it takes to decide, unless one proves it.
+const VOTES_TO_DECIDE: u32 = 2;
 
 /// The run of like votes that one key has behind it.
 #[derive(Debug, Default)]
 pub(crate) struct Streak {
     differs: u32,
-    both_absent: u32,
+    equal: u32,
     witness: (Option<String>, Option<String>),
 }
 
@@ -94,33 +94,35 @@ pub(crate) enum Decision {
 impl Streak {
     /// Takes the next vote with the two readings that it rests on.
     ///
-    /// An absent row has no version, so a bracket cannot tell "absent all the time" from "inserted and deleted meanwhile". A vote over
-    /// one therefore continues a streak only if the row of the other side is still the same version as in the vote before, and
-    /// "absent on both sides" takes as many votes as a difference.
-    pub(crate) fn take(&mut self, vote: &Vote, primary: &Reading, secondary: &Reading) -> Decision {
+    /// - Equal behind a fence, with a row: one vote proves that the difference was in flight.
+    /// - Equal without a fence, or absent on both sides: two votes that show the same versions. Nothing is in flight between copies
+    ///   without a link, so two counters that happen to meet for an instant are not equal; and an absent row has no version, so a
+    ///   bracket cannot tell "absent all the time" from "inserted and deleted meanwhile".
+    /// - Different: two votes; where one side has no row, the row of the other must be the same version in both.
+    pub(crate) fn take(&mut self, vote: &Vote, primary: &Reading, secondary: &Reading, is_fenced: bool) -> Decision {
         let witness = (version(primary), version(secondary));
+        let is_same = self.witness == witness;
         let has_absent = witness.0.is_none() || witness.1.is_none();
         match vote {
-            Vote::Equal if witness == (None, None) => {
+            Vote::Equal if is_fenced && witness != (None, None) => return Decision::Transient,
+            Vote::Equal => {
                 self.differs = 0;
-                self.both_absent += 1;
-                if self.both_absent >= VOTES_TO_DECIDE {
-                    return Decision::Transient;
-                }
+                self.equal = if is_same { self.equal + 1 } else { 1 };
             }
-            Vote::Equal => return Decision::Transient,
             Vote::Differs(_) => {
-                self.both_absent = 0;
-                let continues = self.differs > 0 && (!has_absent || self.witness == witness);
-                self.differs = if continues { self.differs + 1 } else { 1 };
-                if self.differs >= VOTES_TO_DECIDE {
-                    return Decision::Confirmed;
-                }
+                self.equal = 0;
+                self.differs = if is_same || !has_absent { self.differs + 1 } else { 1 };
             }
             Vote::NotComparable(_) | Vote::Inconclusive(_) => *self = Self::default(),
         }
         self.witness = witness;
-        Decision::Open
+        if self.differs >= VOTES_TO_DECIDE {
+            Decision::Confirmed
+        } else if self.equal >= VOTES_TO_DECIDE {
+            Decision::Transient
+        } else {
+            Decision::Open
+        }
     }
 
     /// Breaks the streak: nothing was learnt, and "in a row" no longer holds.

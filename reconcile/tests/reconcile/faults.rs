@@ -1,0 +1,334 @@
+//! What goes wrong is recorded, never equal, and never stops more than it must.
+
+use std::time::Duration;
+
+use reconcile::{ChunkState, CoverageState, Event, FenceKind, ReconcileError, State};
+use stores::Relation;
+use tokio_util::sync::CancellationToken;
+
+use crate::outcome::{pair, request, run, run_until};
+use crate::world::{Change, Shared, World, lock};
+
+/// A pair with one planted difference.
+fn planted() -> Shared {
+    let world = World::new((0..100).map(|key| (key, key))).share();
+    lock(&world).secondary.rows.remove(&40);
+    world
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_in_the_place_of_the_end_of_a_listing_fails_the_chunk() {
+    for fails_after in [0, 10, usize::MAX] {
+        // The sides hold the same but for one row that only the primary has: were the error taken for the end, that row, and
+        // nothing else, would be listed and confirmed as the only difference.
+        let world = planted();
+        lock(&world).faults.secondary_list_fails_after = Some(fails_after);
+        let outcome = run(&pair(&world, Relation::Independent), &request(&world))
+            .await
+            .unwrap();
+        assert_eq!(outcome.summary.exit_code(), 3);
+        let chunk = outcome.chunks().find(|chunk| chunk.chunk_id == 1).unwrap();
+        assert_eq!(chunk.state, ChunkState::Failed);
+        assert!(
+            chunk
+                .error
+                .contains("retryable: site usw2: list public.t: connection cut"),
+            "{}",
+            chunk.error
+        );
+        assert_eq!(
+            outcome.divergences().count(),
+            0,
+            "nothing is claimed from half a listing"
+        );
+        let coverage = outcome.coverage().next().unwrap();
+        assert_eq!(
+            (coverage.state, coverage.chunks_failed, coverage.chunks_equal),
+            (CoverageState::Partial, 1, 3)
+        );
+        assert!(
+            coverage.reason.starts_with("chunks_failed: 1 of 4, first chunk 1: "),
+            "{}",
+            coverage.reason
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn passing_errors_are_tried_again_and_counted() {
+    let world = planted();
+    lock(&world).faults.secondary_digests_fail = 3;
+    let mut request = request(&world);
+    request.limits.chunks_in_flight = 1;
+    let outcome = run(&pair(&world, Relation::Replicating), &request).await.unwrap();
+    assert_eq!(outcome.confirmed().len(), 1);
+    assert!(outcome.summary.complete);
+    assert_eq!(outcome.chunks().map(|chunk| chunk.attempts).max(), Some(4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_that_stay_fail_their_chunks_and_the_run_goes_on() {
+    let world = planted();
+    lock(&world).faults.secondary_digests_fail = 4;
+    let mut request = request(&world);
+    request.limits.chunks_in_flight = 1;
+    let outcome = run(&pair(&world, Relation::Replicating), &request).await.unwrap();
+    let states: Vec<_> = outcome.chunks().map(|chunk| chunk.state).collect();
+    assert_eq!(
+        states,
+        [
+            ChunkState::Failed,
+            ChunkState::Different,
+            ChunkState::Equal,
+            ChunkState::Equal
+        ]
+    );
+    assert_eq!(outcome.summary.exit_code(), 1);
+    assert!(
+        !outcome.summary.complete,
+        "1 beats 3, and what was not compared is still told"
+    );
+    assert_eq!(
+        outcome.coverage().next().unwrap().primary_rows,
+        None,
+        "not all rows were counted"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fence_that_times_out_gives_unverified() {
+    let world = planted();
+    {
+        let mut world = lock(&world);
+        world.wait_steps = 5;
+        // The canary arrives; then applying stops.
+        world.workload = Box::new(|step| {
+            if step > 40 {
+                vec![Change::Put(1_000, 1)]
+            } else {
+                Vec::new()
+            }
+        });
+        world.secondary_delay = Some(30);
+    }
+    let outcome = run(&pair(&world, Relation::Replicating), &request(&world))
+        .await
+        .unwrap();
+    assert_eq!(outcome.confirmed().len(), 0);
+    assert_eq!(outcome.keys(State::Unverified).len(), 1);
+    assert_eq!(outcome.summary.exit_code(), 3);
+    let divergence = outcome.divergences().next().unwrap();
+    assert!(
+        divergence.explanation.contains("the fence timed out: site usw2"),
+        "{}",
+        divergence.explanation
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reading_behind_the_fence_is_not_trusted_whatever_the_wait_says() {
+    for (lies, behind) in [(true, 0), (false, 1)] {
+        let world = World::new((0..100).map(|key| (key, key))).share();
+        {
+            let mut world = lock(&world);
+            world.faults.wait_lies = lies;
+            world.faults.position_behind = behind;
+            if lies {
+                // Two seconds of updates behind: every hot row is in flight, and the wait says that nothing is.
+                world.secondary_delay = Some(500);
+                world.workload = Box::new(|step| {
+                    if step < 60 {
+                        vec![Change::Put(17, i64::try_from(step).unwrap())]
+                    } else {
+                        Vec::new()
+                    }
+                });
+            } else {
+                world.secondary.rows.remove(&40);
+            }
+        }
+        let mut request = request(&world);
+        request.limits.fence_patience = Duration::from_secs(3_600);
+        let outcome = run(&pair(&world, Relation::Replicating), &request).await.unwrap();
+        assert_eq!(outcome.confirmed().len(), 0, "lies: {lies}");
+        let text = &outcome.divergences().next().unwrap().explanation;
+        assert_eq!(outcome.keys(State::Unverified).len(), 1, "{text}");
+        assert!(text.contains("not proved to have passed the fence"), "{text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_proved_link_nothing_is_confirmed() {
+    // Said to replicate, and does not: canaries never arrive, though positions would pass.
+    let world = planted();
+    {
+        let mut world = lock(&world);
+        world.secondary_delay = None;
+        world.faults.wait_lies = true;
+        world.secondary.applied = 1_000_000;
+    }
+    let outcome = run(&pair(&world, Relation::Replicating), &request(&world))
+        .await
+        .unwrap();
+    assert_eq!(outcome.confirmed().len(), 0);
+    let explanation = &outcome.divergences().next().unwrap().explanation;
+    assert!(
+        explanation.contains("the link from use1 to usw2 is not proved"),
+        "{explanation}"
+    );
+    assert_eq!(lock(&world).links_proved, 1, "one canary, not one for each key");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_link_is_proved_once_and_again_for_another_instance() {
+    let world = planted();
+    lock(&world).secondary.rows.remove(&80);
+    let outcome = run(&pair(&world, Relation::Replicating), &request(&world))
+        .await
+        .unwrap();
+    assert_eq!(outcome.confirmed().len(), 2);
+    assert_eq!(lock(&world).links_proved, 1);
+
+    let world = planted();
+    lock(&world).secondary.rows.remove(&80);
+    let pair = pair(&world, Relation::Replicating);
+    let mut request = request(&world);
+    request.limits.chunks_in_flight = 1;
+    let restart = |event: &Event| {
+        if matches!(event, Event::ChunkDone { chunk_id: 1, .. }) {
+            let mut world = lock(&world);
+            world.faults.instance_changes_at = Some(world.step);
+        }
+    };
+    let outcome = run_until(&pair, &request, CancellationToken::new(), restart)
+        .await
+        .unwrap();
+    assert_eq!(outcome.confirmed().len(), 2);
+    assert_eq!(lock(&world).links_proved, 2);
+    let proofs = outcome
+        .events
+        .iter()
+        .filter(|event| matches!(event, Event::LinkProved { .. }));
+    assert_eq!(proofs.count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replicating_pair_without_a_fence_confirms_nothing() {
+    let world = planted();
+    let mut pair = pair(&world, Relation::Replicating);
+    pair.fence = FenceKind::None;
+    let outcome = run(&pair, &request(&world)).await.unwrap();
+    assert_eq!(outcome.keys(State::Unverified).len(), 1);
+    assert_eq!(outcome.summary.exit_code(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_cannot_be_read_again_are_unverified() {
+    let world = planted();
+    lock(&world).faults.secondary_reads_denied = true;
+    for relation in [Relation::Replicating, Relation::Independent] {
+        let outcome = run(&pair(&world, relation), &request(&world)).await.unwrap();
+        assert_eq!(outcome.keys(State::Unverified).len(), 1);
+        let divergence = outcome.divergences().next().unwrap();
+        assert!(
+            divergence.explanation.contains("permission denied"),
+            "{}",
+            divergence.explanation
+        );
+        assert!(
+            divergence.primary_digest.is_some() && divergence.secondary_digest.is_none(),
+            "as listed"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_data_twice_is_refused_before_and_in_mid_run() {
+    let world = planted();
+    lock(&world).faults.same_data_from = Some(0);
+    let error = run(&pair(&world, Relation::Independent), &request(&world))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ReconcileError::SameData { .. }), "{error}");
+
+    let world = World::new((0..100).map(|key| (key, key))).share();
+    let pair = pair(&world, Relation::Independent);
+    let mut request = request(&world);
+    request.limits.chunks_in_flight = 1;
+    let flip = |event: &Event| {
+        if matches!(event, Event::ChunkDone { chunk_id: 1, .. }) {
+            let mut world = lock(&world);
+            world.faults.same_data_from = Some(world.step);
+        }
+    };
+    let outcome = run_until(&pair, &request, CancellationToken::new(), flip)
+        .await
+        .unwrap();
+    assert_eq!(outcome.summary.exit_code(), 3);
+    let failed: Vec<_> = outcome
+        .chunks()
+        .filter(|chunk| chunk.state == ChunkState::Failed)
+        .collect();
+    assert_eq!(failed.len(), 2);
+    assert!(failed.iter().all(|chunk| chunk.error.starts_with("same_data: ")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_run_keeps_what_was_committed() {
+    let world = planted();
+    let mut request = request(&world);
+    request.limits.rows_per_chunk = 10;
+    request.limits.chunks_in_flight = 1;
+    let shutdown = CancellationToken::new();
+    let cancel = |event: &Event| {
+        if matches!(event, Event::ChunkDone { chunk_id: 4, .. }) {
+            shutdown.cancel();
+        }
+    };
+    let outcome = run_until(&pair(&world, Relation::Replicating), &request, shutdown.clone(), cancel)
+        .await
+        .unwrap();
+    assert!(outcome.summary.cancelled && !outcome.summary.complete);
+    assert_eq!(outcome.confirmed().len(), 1, "chunk 4 was committed");
+    let (done, open): (Vec<_>, Vec<_>) = outcome.chunks().partition(|chunk| chunk.error.is_empty());
+    assert_eq!(done.len() + open.len(), 10, "every chunk is told");
+    assert!(
+        open.len() >= 4
+            && open
+                .iter()
+                .all(|chunk| chunk.error == "cancelled" && chunk.state == ChunkState::Failed)
+    );
+    assert_eq!(
+        outcome.coverage().next().unwrap().chunks_failed,
+        u64::try_from(open.len()).unwrap()
+    );
+
+    let shutdown = CancellationToken::new();
+    shutdown.cancel();
+    let world = World::new((0..100).map(|key| (key, key))).share();
+    let outcome = run_until(
+        &pair(&world, Relation::Replicating),
+        &crate::outcome::request(&world),
+        shutdown,
+        |_| {},
+    )
+    .await
+    .unwrap();
+    assert_eq!(outcome.summary.exit_code(), 3, "nothing was compared");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_journal_that_cannot_be_written_stops_the_run() {
+    let world = planted();
+    let path = std::path::Path::new("/dev/full");
+    let result = match journal::Writer::create(path, "reconcile") {
+        Ok(writer) => {
+            let pair = pair(&world, Relation::Independent);
+            reconcile::run(&pair, &request(&world), writer, |_| {}, CancellationToken::new()).await
+        }
+        Err(error) => Err(error.into()),
+    };
+    let error = result.unwrap_err();
+    assert!(matches!(error, ReconcileError::Journal(_)), "{error}");
+    assert!(error.to_string().contains("its evidence cannot be written"), "{error}");
+}

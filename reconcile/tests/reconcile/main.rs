@@ -1,0 +1,11 @@
+//! Reconciliations of simulated pairs: what is planted is found, what is in flight is not, and what goes wrong is never equal.
+
+mod end;
+mod evidence;
+mod faults;
+mod found;
+mod in_flight;
+mod outcome;
+mod property;
+mod schema;
+mod world;
