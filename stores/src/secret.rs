@@ -1,19 +1,70 @@
 //! Secrets by reference: read when they are needed, and never shown.
 
+use std::fmt;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Where a secret is kept: `{ env = "NAME" }` or `{ file = "PATH" }`.
 ///
 /// It is read at each use, so that a rotated secret is taken up without a restart. What is serialised is the reference.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Secret {
     /// The value of an environment variable.
     Env(String),
     /// The contents of a file, less one line break at the end.
     File(PathBuf),
+}
+
+/// By hand, because serde's own errors repeat what they found, and what stands in the wrong place here is often the password.
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Reference {
+            env: Option<String>,
+            file: Option<PathBuf>,
+        }
+        struct Table;
+        impl<'de> Visitor<'de> for Table {
+            type Value = Secret;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("{ env = \"...\" } or { file = \"...\" }")
+            }
+            fn visit_str<E: de::Error>(self, _: &str) -> Result<Secret, E> {
+                Err(misplaced())
+            }
+            fn visit_i64<E: de::Error>(self, _: i64) -> Result<Secret, E> {
+                Err(misplaced())
+            }
+            fn visit_u64<E: de::Error>(self, _: u64) -> Result<Secret, E> {
+                Err(misplaced())
+            }
+            fn visit_f64<E: de::Error>(self, _: f64) -> Result<Secret, E> {
+                Err(misplaced())
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Secret, A::Error> {
+                let reference = Reference::deserialize(MapAccessDeserializer::new(map))?;
+                match (reference.env, reference.file) {
+                    (Some(name), None) => Ok(Secret::Env(name)),
+                    (None, Some(path)) => Ok(Secret::File(path)),
+                    _ => Err(de::Error::custom(
+                        "a secret is in one place: { env = \"...\" } or { file = \"...\" }",
+                    )),
+                }
+            }
+        }
+        deserializer.deserialize_any(Table)
+    }
+}
+
+fn misplaced<E: de::Error>() -> E {
+    E::custom(
+        "a secret itself must not stand in the configuration; refer to it: { env = \"...\" } or { file = \"...\" }",
+    )
 }
 
 /// Why a secret could not be read. Names the place, never the contents.

@@ -152,16 +152,22 @@ impl<'de> Deserialize<'de> for Auth {
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("\"iam\" or { password = { env = \"...\" } } or { password = { file = \"...\" } }")
             }
-            // The word that was found is not repeated: it could be a password that somebody put here.
+            // What was found is not repeated: it could be a password that somebody put here.
             fn visit_str<E: de::Error>(self, word: &str) -> Result<Auth, E> {
                 match word {
                     "iam" => Ok(Auth::Iam),
                     "trusted" => Ok(Auth::Trusted),
-                    _ => Err(E::custom(
-                        "auth must be \"iam\" or { password = { env = \"...\" } } or { password = { file = \"...\" } }; \
-                         a password itself must not stand in the configuration",
-                    )),
+                    _ => Err(not_auth()),
                 }
+            }
+            fn visit_i64<E: de::Error>(self, _: i64) -> Result<Auth, E> {
+                Err(not_auth())
+            }
+            fn visit_u64<E: de::Error>(self, _: u64) -> Result<Auth, E> {
+                Err(not_auth())
+            }
+            fn visit_f64<E: de::Error>(self, _: f64) -> Result<Auth, E> {
+                Err(not_auth())
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Auth, A::Error> {
                 PasswordTable::deserialize(MapAccessDeserializer::new(map)).map(|table| Auth::Password(table.password))
@@ -169,6 +175,13 @@ impl<'de> Deserialize<'de> for Auth {
         }
         deserializer.deserialize_any(WordOrTable)
     }
+}
+
+fn not_auth<E: de::Error>() -> E {
+    E::custom(
+        "auth must be \"iam\" or { password = { env = \"...\" } } or { password = { file = \"...\" } }; \
+         a password itself must not stand in the configuration",
+    )
 }
 
 impl Serialize for Auth {
@@ -217,5 +230,113 @@ impl Serialize for Tls {
             .serialize(serializer),
             Self::Disable => serializer.serialize_str("disable"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SITE: &str = "[sites.use1]\nwriter = \"postgresql://driftline@db.example/orders\"\n";
+
+    fn parsed(head: &str) -> Result<Config, toml::de::Error> {
+        toml::from_str(&format!("{head}\n{SITE}"))
+    }
+
+    /// The line that an error points to, from 1.
+    fn line(text: &str, error: &toml::de::Error) -> usize {
+        text[..error.span().unwrap().start].matches('\n').count() + 1
+    }
+
+    #[test]
+    fn defaults_are_safe() {
+        let config = parsed("").unwrap();
+        assert_eq!((config.auth, config.tls), (Auth::Trusted, Tls::SystemRoots));
+        assert_eq!(config.canary.database, "driftline");
+        let endpoints = &config.sites["use1"];
+        assert_eq!(endpoints.url(Endpoint::Reader), &endpoints.writer);
+    }
+
+    #[test]
+    fn strings_and_tables_are_both_understood() {
+        let password = |secret| Auth::Password(secret);
+        for (text, auth) in [
+            (
+                "auth = { password = { env = \"P\" } }",
+                password(Secret::Env("P".to_owned())),
+            ),
+            (
+                "auth = { password = { file = \"/p\" } }",
+                password(Secret::File("/p".into())),
+            ),
+            ("auth = \"iam\"", Auth::Iam),
+        ] {
+            assert_eq!(parsed(text).unwrap().auth, auth);
+        }
+        for (text, tls) in [
+            ("tls = \"disable\"", Tls::Disable),
+            ("tls = { ca_file = \"/ca.pem\" }", Tls::CaFile("/ca.pem".into())),
+        ] {
+            assert_eq!(parsed(text).unwrap().tls, tls);
+        }
+        assert_eq!(
+            parsed("relation = \"independent\"").unwrap().relation,
+            Some(Relation::Independent)
+        );
+    }
+
+    #[test]
+    fn what_is_printed_can_be_read_again_and_holds_no_secret() {
+        let config = parsed(
+            "auth = { password = { env = \"PATH\" } }\ntls = { ca_file = \"/ca.pem\" }\nrelation = \"frozen\"\nwriters = [\"use1\"]",
+        )
+        .unwrap();
+        let printed = toml::to_string(&config).unwrap();
+        assert_eq!(toml::from_str::<Config>(&printed).unwrap(), config);
+        let path = std::env::var("PATH").unwrap();
+        assert!(!printed.contains(&path) && !format!("{config:?}").contains(&path));
+    }
+
+    #[test]
+    fn a_password_in_the_wrong_place_is_refused_at_its_line_and_not_repeated() {
+        for (head, at) in [
+            ("tls = \"system\"\nauth = \"hunter2\"", 2),
+            ("auth = { password = \"hunter2\" }", 1),
+        ] {
+            let error = parsed(head).unwrap_err();
+            assert_eq!(line(&format!("{head}\n{SITE}"), &error), at);
+            let message = error.message();
+            assert!(!message.contains("hunter2") && !message.contains("7234"), "{message}");
+        }
+        let text = "[sites.use1]\nwriter = \"postgresql://driftline:hunter2@db.example/orders\"\n";
+        let error = toml::from_str::<Config>(text).unwrap_err();
+        assert_eq!(line(text, &error), 2);
+        assert!(error.message().contains("holds a password") && !error.message().contains("hunter2"));
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_at_every_level() {
+        for head in [
+            "atuh = \"iam\"",
+            "auth = { pasword = { env = \"P\" } }",
+            "auth = { password = { environment = \"P\" } }",
+            "auth = { password = { env = \"P\", file = \"/p\" } }",
+            "tls = { ca = \"/ca.pem\" }",
+            "tls = \"off\"",
+            "canary = { databse = \"x\" }",
+            "relation = \"replicated\"",
+        ] {
+            assert!(parsed(head).is_err(), "{head}");
+        }
+        assert!(toml::from_str::<Config>(&format!("{SITE}wirter = \"x\"")).is_err());
+        assert!(toml::from_str::<Config>("").is_err(), "sites are needed");
+    }
+
+    #[test]
+    fn tls_is_off_for_loopback_only() {
+        let reason = parsed("tls = \"disable\"").unwrap().check().unwrap_err();
+        assert!(reason.contains("use1") && reason.contains("db.example"), "{reason}");
+        let local = "tls = \"disable\"\n[sites.use1]\nwriter = \"postgresql://u@127.0.0.1/d\"\n";
+        toml::from_str::<Config>(local).unwrap().check().unwrap();
     }
 }
