@@ -6,5 +6,6 @@ pub mod runs;
 #[cfg(test)]
 mod samples;
 pub mod tables;
+pub mod views;
 
 pub use event::{Event, EventKind};

@@ -71,3 +71,44 @@ pub fn contract_markdown() -> String {
     }
     page
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEGIN: &str = "DRIFTLINE_REWRITE_DOCS=1 -->\n";
+    const END: &str = "<!-- the end of the contract -->";
+
+    #[test]
+    fn the_page_says_what_the_code_does() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/parquet.md");
+        let page = std::fs::read_to_string(path).unwrap();
+        let (before, rest) = page.split_once(BEGIN).unwrap();
+        let (found, after) = rest.split_once(END).unwrap();
+        let wanted = contract_markdown();
+        if std::env::var_os("DRIFTLINE_REWRITE_DOCS").is_some() {
+            std::fs::write(path, format!("{before}{BEGIN}{wanted}{END}{after}")).unwrap();
+        } else {
+            assert!(
+                found == wanted,
+                "docs/parquet.md is not the contract; rewrite it with DRIFTLINE_REWRITE_DOCS=1"
+            );
+        }
+        assert!(before.contains(&format!("`schema_version` is {SCHEMA_VERSION}.")));
+    }
+
+    #[test]
+    fn the_json_names_every_column_once() {
+        let contract: serde_json::Value = serde_json::from_str(&contract_json()).unwrap();
+        for (table, told) in tables().into_iter().zip(contract["tables"].as_array().unwrap()) {
+            assert_eq!(told["name"], table.name);
+            let names = |value: &serde_json::Value| value["name"].as_str().unwrap().to_owned();
+            let told: Vec<String> = told["columns"].as_array().unwrap().iter().map(names).collect();
+            let known: Vec<&str> = table.columns.iter().map(|column| column.name).collect();
+            assert_eq!(told, known);
+            let distinct: std::collections::BTreeSet<&String> = told.iter().collect();
+            assert_eq!(distinct.len(), told.len(), "{}", table.name);
+            assert!(table.index_of(table.dated_by).is_some(), "{}", table.name);
+        }
+    }
+}

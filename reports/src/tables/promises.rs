@@ -7,42 +7,10 @@ use parquet::basic::{Compression, LogicalType, Repetition, TimeUnit, Type as Phy
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use super::layout::{files, run_instant_us, utc_date};
-use super::schema::{Cell, Column, Row, Rule, Table, Type};
+use super::schema::{Cell, Row, Type};
+use super::specimen::{full, sparse};
 use super::*;
 use crate::samples::{MIDNIGHT_US, RUN_ID, lag_sample};
-
-fn text_for(column: &Column) -> String {
-    match &column.rule {
-        Rule::Any if column.name == "run_id" => RUN_ID.to_owned(),
-        Rule::Any => format!("{} é 'x'", column.name),
-        Rule::OneOf(words) => (*words.last().unwrap()).to_owned(),
-        Rule::Hex(digits) => "0f".repeat(digits / 2),
-    }
-}
-
-/// A row that says something in every column.
-fn full(table: &Table) -> Vec<Cell> {
-    let cell = |column: &Column| match column.kind {
-        Type::Int64 if column.name == "schema_version" => Cell::Int(SCHEMA_VERSION),
-        Type::Int64 => Cell::Int(i64::MAX),
-        Type::Double => Cell::Double(-0.5),
-        Type::Boolean => Cell::Bool(true),
-        Type::Text => Cell::Text(text_for(column)),
-        Type::TextList => Cell::List(vec![text_for(column), "second".to_owned()]),
-        Type::Timestamp => Cell::At(MIDNIGHT_US - 1),
-    };
-    table.columns.iter().map(cell).collect()
-}
-
-/// The same row with NULL wherever the contract allows it, and empty lists.
-fn sparse(table: &Table) -> Vec<Cell> {
-    let thin = |(column, cell): (&Column, Cell)| match cell {
-        _ if column.nullable => Cell::Null,
-        Cell::List(_) => Cell::List(Vec::new()),
-        cell => cell,
-    };
-    table.columns.iter().zip(full(table)).map(thin).collect()
-}
 
 fn round_trip<R: Row>() {
     let output = tempfile::tempdir().unwrap();
