@@ -7,6 +7,8 @@ pub mod aurora;
 mod canary;
 mod catalog;
 mod compare;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod digest;
 mod encode;
 mod error;

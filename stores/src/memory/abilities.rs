@@ -168,9 +168,12 @@ impl CanaryWriter for Handle {
             let mut state = self.shared.now();
             self.check_reachable(&state, "write a canary").and_then(|()| {
                 let end = state.log.side(self.side);
-                if end.highest_sequence(&canary.stream) >= canary.sequence {
-                    let cause = format!("the ring holds sequence {} or a later one already", canary.sequence);
-                    let trouble = Trouble::new(&end.site, "write a canary", cause);
+                if end.slot_holds(canary, state.log.ring_slots) {
+                    let trouble = Trouble::new(
+                        &end.site,
+                        "write a canary",
+                        "the slot holds a later canary of this stream",
+                    );
                     return Err(StoreError::Config(
                         trouble.hint("start a new epoch above the ring's highest sequence"),
                     ));

@@ -91,13 +91,19 @@ impl End {
                 }
             }
             Change::Canary(canary) => {
-                let ring = self.rings.entry(canary.stream.clone()).or_default();
-                let slot = canary.sequence % ring_slots.max(1);
-                if ring.get(&slot).is_none_or(|held| held.sequence < canary.sequence) {
-                    ring.insert(slot, canary.clone());
+                if !self.slot_holds(canary, ring_slots) {
+                    let ring = self.rings.entry(canary.stream.clone()).or_default();
+                    ring.insert(canary.sequence % ring_slots, canary.clone());
                 }
             }
         }
+    }
+
+    /// Whether the slot of `canary` holds its sequence or a later one.
+    pub(crate) fn slot_holds(&self, canary: &Canary, ring_slots: u64) -> bool {
+        let ring = self.rings.get(&canary.stream);
+        let held = ring.and_then(|ring| ring.get(&(canary.sequence % ring_slots)));
+        held.is_some_and(|held| held.sequence >= canary.sequence)
     }
 
     pub(crate) fn highest_sequence(&self, stream: &str) -> u64 {

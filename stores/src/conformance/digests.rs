@@ -1,0 +1,165 @@
+//! Contracts of `Ranged`.
+
+use std::collections::BTreeSet;
+
+use futures::StreamExt;
+
+use super::{Bench, Fixture, Held, ROWS, SEED, answer, fill, hold};
+use crate::{ChunkDigest, Collection, Key, KeyRange, Part, StoreError};
+
+pub(super) async fn ranged(fixture: &dyn Fixture) -> Held {
+    fill(fixture).await;
+    let Some(bench) = Bench::new(fixture).await? else {
+        return Ok(());
+    };
+    recipe(&bench).await?;
+    let rows = u64::try_from(ROWS).unwrap_or(0);
+    let whole = bench.digest(0, &Part::ALL).await?;
+    hold(whole.count == rows, || {
+        format!("{} rows counted, {rows} written", whole.count)
+    })?;
+    let boundaries = answer("split", bench.ranged[0].split(&bench.collections[0], 7).await)?;
+    let distinct: BTreeSet<&Key> = boundaries.iter().collect();
+    hold(distinct.len() == boundaries.len(), || {
+        format!("boundaries repeat: {boundaries:?}")
+    })?;
+    partition(&bench, KeyRange::ALL.cut(&boundaries).into_iter().map(Part::Range)).await?;
+    let middle = [fixture.key(9), fixture.key(10), fixture.key(20)];
+    partition(&bench, KeyRange::ALL.cut(&middle).into_iter().map(Part::Range)).await?;
+    partition(&bench, (0..5).map(|index| Part::Bucket { index, of: 5 })).await?;
+    partition(&bench, std::iter::once(Part::Bucket { index: 0, of: 1 })).await?;
+    half_open(fixture, &bench).await?;
+    missing(&bench).await
+}
+
+async fn recipe(bench: &Bench) -> Held {
+    let recipe = &bench.recipe;
+    hold(recipe.columns == bench.columns && recipe.seed == SEED, || {
+        format!("asked for {:?} with {SEED}, got {recipe:?}", bench.columns)
+    })?;
+    hold(recipe.column_expressions.len() == recipe.columns.len(), || {
+        "not one expression for each column".to_owned()
+    })?;
+    let [here, there] = &bench.ranged;
+    let one = answer("known answer", here.known_answer(&bench.collections[0], recipe).await)?;
+    let other = answer("known answer", there.known_answer(&bench.collections[1], recipe).await)?;
+    hold(one == other, || "the ends give different known answers".to_owned())?;
+    let again = here.recipe(&bench.collections[0], &bench.columns, SEED + 1).await;
+    let again = answer("recipe", again)?;
+    let seeded = answer("known answer", here.known_answer(&bench.collections[0], &again).await)?;
+    hold(one != seeded, || "the seed does not reach the known answer".to_owned())?;
+    let whole = bench.digest(0, &Part::ALL).await?;
+    let reseeded = here.digest(&bench.collections[0], &again, &Part::ALL).await;
+    let reseeded = answer("digest", reseeded)?;
+    hold(reseeded.sum != whole.sum && reseeded.count == whole.count, || {
+        "the seed does not reach the digest".to_owned()
+    })
+}
+
+/// Every key is in exactly one part, listings add up to digests, parts to the whole, and both ends agree on each part.
+async fn partition(bench: &Bench, parts: impl Iterator<Item = Part>) -> Held {
+    let mode = bench.recipe.mode;
+    let whole = bench.digest(0, &Part::ALL).await?;
+    let mut sum = ChunkDigest::default();
+    let mut keys = BTreeSet::new();
+    for part in parts {
+        let digest = bench.digest(0, &part).await?;
+        let there = bench.digest(1, &part).await?;
+        hold(digest == there, || {
+            format!("{part:?}: {digest:?} at the primary, {there:?} at the secondary")
+        })?;
+        for side in 0..2 {
+            let listed = bench.list(side, &part).await?;
+            let listed_sum = listed.iter().fold(ChunkDigest::default(), |sum, (_, row)| {
+                sum.merge(ChunkDigest { count: 1, sum: row.0 }, mode)
+            });
+            hold(listed_sum == digest, || {
+                format!("{part:?}: listed {listed_sum:?}, digested {digest:?}")
+            })?;
+            if side == 0 {
+                for (key, _) in listed {
+                    hold(keys.insert(key.clone()), || format!("{key:?} is in two parts"))?;
+                }
+            }
+        }
+        sum = sum.merge(digest, mode);
+    }
+    hold(sum == whole, || {
+        format!("the parts add up to {sum:?}, the whole is {whole:?}")
+    })
+}
+
+async fn half_open(fixture: &dyn Fixture, bench: &Bench) -> Held {
+    let range = |lower: i64, upper: i64| {
+        Part::Range(KeyRange {
+            lower: Some(fixture.key(lower)),
+            upper: Some(fixture.key(upper)),
+        })
+    };
+    let listed = bench.list(0, &range(20, 21)).await?;
+    let keys: Vec<&Key> = listed.iter().map(|(key, _)| key).collect();
+    hold(keys == [&fixture.key(20)], || format!("[20, 21) holds {keys:?}"))?;
+    let empty = bench.digest(0, &range(20, 20)).await?;
+    hold(empty == ChunkDigest::default(), || format!("[20, 20) gives {empty:?}"))
+}
+
+async fn missing(bench: &Bench) -> Held {
+    let missing = Collection {
+        name: format!("{}_that_is_not_there", bench.collections[0].name),
+        ..bench.collections[0].clone()
+    };
+    let digest = bench.ranged[0].digest(&missing, &bench.recipe, &Part::ALL).await;
+    hold(matches!(digest, Err(StoreError::NotFound(_))), || {
+        format!("the digest of a missing collection is {digest:?}")
+    })?;
+    match bench.ranged[0].list(&missing, &bench.recipe, &Part::ALL).await {
+        Err(_) => Ok(()),
+        Ok(mut listing) => {
+            let first = listing.next().await;
+            hold(matches!(first, Some(Err(_))), || {
+                format!("the listing of a missing collection begins with {first:?}")
+            })
+        }
+    }
+}
+
+/// Each of these changes must change the digest, and its undoing must bring it back.
+pub(super) async fn sensitive(fixture: &dyn Fixture) -> Held {
+    fill(fixture).await;
+    let Some(bench) = Bench::new(fixture).await? else {
+        return Ok(());
+    };
+    let before = bench.digest(0, &Part::ALL).await?;
+    let changes: [(&str, &[(i64, Option<&str>)]); 6] = [
+        ("two swapped values", &[(1, Some("body 2")), (2, Some("body 1"))]),
+        ("NULL instead of an empty text", &[(7, None)]),
+        ("an empty text instead of NULL", &[(3, Some(""))]),
+        ("the word NULL instead of NULL", &[(3, Some("NULL"))]),
+        ("a blank at the end", &[(1, Some("body 1 "))]),
+        ("another Unicode form", &[(1, Some("body 1\u{301}"))]),
+    ];
+    for (change, rows) in changes {
+        fixture.put(rows).await;
+        let after = bench.digest(0, &Part::ALL).await?;
+        hold(after.count == before.count && after.sum != before.sum, || {
+            format!("{change}: not found")
+        })?;
+        fill(fixture).await;
+        let restored = bench.digest(0, &Part::ALL).await?;
+        hold(restored == before, || {
+            format!("{change}: undone, and the digest is another")
+        })?;
+    }
+    fixture.delete(&[30]).await;
+    fixture.put(&[(ROWS + 1, Some("body 30"))]).await;
+    let moved = bench.digest(0, &Part::ALL).await?;
+    hold(moved.count == before.count && moved.sum != before.sum, || {
+        "a row under another key: not found".to_owned()
+    })?;
+    fixture.delete(&[ROWS + 1]).await;
+    fill(fixture).await;
+    let restored = bench.digest(1, &Part::ALL).await?;
+    hold(restored == before, || {
+        "equal rows at the secondary have another digest".to_owned()
+    })
+}
