@@ -7,6 +7,9 @@ use futures::StreamExt;
 use super::{Bench, Fixture, Held, ROWS, SEED, answer, fill, hold};
 use crate::{ChunkDigest, Collection, Key, KeyRange, Part, StoreError};
 
+/// Rows to write: number and body.
+type Rows<'a> = &'a [(i64, Option<&'a str>)];
+
 pub(super) async fn ranged(fixture: &dyn Fixture) -> Held {
     fill(fixture).await;
     let Some(bench) = Bench::new(fixture).await? else {
@@ -130,7 +133,7 @@ pub(super) async fn sensitive(fixture: &dyn Fixture) -> Held {
         return Ok(());
     };
     let before = bench.digest(0, &Part::ALL).await?;
-    let changes: [(&str, &[(i64, Option<&str>)]); 6] = [
+    let changes: [(&str, Rows<'_>); 6] = [
         ("two swapped values", &[(1, Some("body 2")), (2, Some("body 1"))]),
         ("NULL instead of an empty text", &[(7, None)]),
         ("an empty text instead of NULL", &[(3, Some(""))]),
