@@ -21,6 +21,8 @@ mod sample;
 mod schedule;
 mod service;
 mod settled;
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulation;
 mod tracker;
 mod writer;
 

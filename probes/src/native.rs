@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use stores::{NativeStatus, Role, Status};
+use stores::{NativeStatus, Role, Sighting, Status};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +24,17 @@ pub(crate) struct NativeWatch {
     shared: Shared,
     stop: CancellationToken,
     secondary_role: Option<Role>,
+    promotion: Promotion,
+}
+
+/// How far a promotion has been dealt with. It is judged at the look after the one that saw it: behind the secondary's endpoint may
+/// be another instance than the one that was promoted, and it may need a moment to have everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Promotion {
+    None,
+    Seen,
+    Kept,
+    Judged,
 }
 
 impl NativeWatch {
@@ -32,6 +43,7 @@ impl NativeWatch {
             shared,
             stop,
             secondary_role: None,
+            promotion: Promotion::None,
         }
     }
 
@@ -60,12 +72,30 @@ impl NativeWatch {
         };
         let role = secondary.identity.role;
         let was = self.secondary_role.replace(role);
-        if was == Some(Role::ReadOnly)
-            && role == Role::Writable
-            && !self.note_promotion(&secondary.identity.instance).await
-        {
-            self.secondary_role = was; // try again at the next look
+        match (role, self.promotion) {
+            (Role::ReadOnly, _) => self.promotion = Promotion::None,
+            (Role::Writable, Promotion::None) if was == Some(Role::ReadOnly) => {
+                tracing::warn!(
+                    secondary_site = self.shared.spec.route.secondary_site,
+                    stream = self.shared.spec.stream,
+                    "the secondary was promoted; its ring is kept in the ledger"
+                );
+                self.shared.was_promoted.store(true, Ordering::Release);
+                self.promotion = Promotion::Seen;
+            }
+            (Role::Writable, _) => {}
         }
+        self.promotion = match self.promotion {
+            Promotion::Seen if self.keep_ring().await.is_some() => Promotion::Kept,
+            Promotion::Kept => match self.keep_ring().await {
+                Some(ring) => {
+                    self.judge(&ring).await;
+                    Promotion::Judged
+                }
+                None => Promotion::Kept,
+            },
+            other => other,
+        };
     }
 
     async fn ask(&self, status: Option<&Arc<dyn Status>>) -> Option<NativeStatus> {
@@ -82,42 +112,48 @@ impl NativeWatch {
         }
     }
 
-    /// Copies the surviving ring into the ledger before anything is concluded from it. `false`: it could not be read from the
-    /// promoted instance.
-    async fn note_promotion(&self, instance: &str) -> bool {
+    /// Copies the surviving ring into the ledger before anything is concluded from it. `None`: it could not be read.
+    async fn keep_ring(&self) -> Option<KeptRing> {
         let (spec, clock) = (&self.shared.spec, &self.shared.setting.clock);
         let sent_us = clock.now_us();
         let asked = tokio::time::timeout(STATUS_TIMEOUT, spec.reader.poll(&spec.stream));
-        let Some(Ok(Ok(survivors))) = self.stop.run_until_cancelled(asked).await else {
-            return false;
-        };
-        let at_us = clock.now_us();
-        if survivors.instance != instance {
-            // Another replica may not have everything yet: judging by it would call arrived canaries lost.
-            return false;
-        }
-        tracing::warn!(
-            secondary_site = spec.route.secondary_site,
-            stream = spec.stream,
-            "the secondary was promoted; its ring is kept in the ledger"
-        );
-        self.shared.was_promoted.store(true, Ordering::Release);
+        let survivors = self.stop.run_until_cancelled(asked).await?.ok()?.ok()?;
+        let received_us = clock.now_us();
         let mut parts = survivors.canaries.chunks(RING_FRAME_CANARIES_MAX);
         let first = parts.next().unwrap_or(&[]);
         for part in std::iter::once(first).chain(parts) {
             let frame = Frame::Ring {
-                at_us,
+                at_us: received_us,
                 instance: survivors.instance.clone(),
                 canaries: part.to_vec(),
             };
             self.shared.record(frame).await;
         }
-        let settled = self.shared.live.tracker().promoted(&survivors, sent_us, at_us);
+        Some(KeptRing {
+            survivors,
+            sent_us,
+            received_us,
+        })
+    }
+
+    async fn judge(&self, ring: &KeptRing) {
+        let settled = self
+            .shared
+            .live
+            .tracker()
+            .promoted(&ring.survivors, ring.sent_us, ring.received_us);
         for settled in settled {
             self.shared.record(Frame::Settled(settled)).await;
         }
-        true
     }
+}
+
+/// A ring as it was read after a promotion.
+#[derive(Debug)]
+struct KeptRing {
+    survivors: Sighting,
+    sent_us: u64,
+    received_us: u64,
 }
 
 /// One figure from two ends. The secondary's own word on its lag comes first; bytes may also be the distance of both positions.

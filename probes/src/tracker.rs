@@ -434,3 +434,6 @@ impl Tracker {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;
