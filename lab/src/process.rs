@@ -141,6 +141,25 @@ mod tests {
     }
 
     #[test]
+    fn a_server_is_known_by_the_folder_of_its_data() {
+        use std::process::{Command, Stdio};
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", "read line", "postgres", "-D"])
+            .arg(folder.path().join("primary"))
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let id = ProcessId::of_child(&child).unwrap();
+        assert!(wait_until(Duration::from_secs(10), || with_data_in(folder.path()) == [id]));
+        assert_eq!(with_data_in(&folder.path().join("other")), []);
+        id.signal(Signal::SIGKILL);
+        child.wait().unwrap();
+        assert!(!id.is_alive());
+        assert_eq!(with_data_in(folder.path()), []);
+    }
+
+    #[test]
     fn a_pid_with_another_start_time_is_another_process() {
         let ourselves = ProcessId::ourselves().unwrap();
         assert!(ourselves.is_alive());

@@ -31,6 +31,12 @@ async fn every_plant_is_a_difference_and_nothing_else_is() {
     let found = look(pair.primary(), pair.standby(), "public.orders").await;
     let mismatches = truth.compare(&found);
     assert!(mismatches.is_empty(), "{mismatches}");
+    let evidence = "select string_agg(updated_at::text, ',' order by id) from orders where id between 30 and 170";
+    assert_eq!(
+        pair.primary().value("shop", evidence).await.unwrap(),
+        pair.standby().value("shop", evidence).await.unwrap(),
+        "the time of change gives no plant away"
+    );
     // A truth that claims what is not there is refused.
     let absent = [(Plant::Changed, 8_000_000_000)];
     assert!(plant(pair.primary(), pair.standby(), "shop", &absent).await.is_err());
