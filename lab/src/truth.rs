@@ -182,8 +182,9 @@ mod tests {
         found[1].origin = None;
         found.push(Planted::new("public.orders", r#"{"id":3}"#, "different"));
         let mismatches = truth().compare(&found);
-        assert_eq!(mismatches.wrong_class.len(), 1);
-        assert_eq!(mismatches.wrong_origin.len(), 1);
+        let keys = |pairs: &[(Planted, Planted)]| pairs.iter().map(|pair| pair.1.key.clone()).collect::<Vec<_>>();
+        assert_eq!(keys(&mismatches.wrong_class), [r#"{"id":1}"#]);
+        assert_eq!(keys(&mismatches.wrong_origin), [r#"{"id":2}"#]);
         assert_eq!(mismatches.unexpected.len(), 1);
         assert_eq!(mismatches.to_string().lines().count(), 3);
         let missing = truth().compare(&[]).missing;

@@ -106,6 +106,30 @@ async fn a_start_that_is_given_up_leaves_no_process_and_no_file() {
     }
 }
 
+#[test]
+fn a_start_that_only_begins_when_its_handle_is_gone_leaves_nothing() {
+    let root = root();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(1)
+        .build()
+        .unwrap();
+    let (let_go, held) = std::sync::mpsc::channel::<()>();
+    runtime.block_on(async {
+        let server = PgServer::start(options(root.path())).await.unwrap();
+        server.stop().await.unwrap();
+        // The only thread for blocking work is busy, so the start waits behind it until after the drop.
+        let busy = tokio::task::spawn_blocking(move || held.recv());
+        let _given_up = tokio::time::timeout(Duration::from_millis(1), server.start_again()).await;
+        drop(server);
+        let_go.send(()).unwrap();
+        busy.await.unwrap().unwrap();
+        tokio::task::spawn_blocking(|| ()).await.unwrap();
+    });
+    assert_eq!(running_in(root.path()), BTreeSet::new());
+    assert_eq!(left_in(root.path()), Vec::<PathBuf>::new());
+}
+
 #[tokio::test]
 async fn a_server_that_was_killed_leaves_no_shared_memory() {
     let root = root();

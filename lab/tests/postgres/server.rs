@@ -103,7 +103,10 @@ async fn a_crash_keeps_what_was_committed_and_a_restart_keeps_the_port() {
     server.start_again().await.unwrap();
     assert_eq!(count(&server).await.as_deref(), Some("1"));
     let log = server.log_tail();
-    assert!(log.contains("was not properly shut down") && log.contains("is ready"), "{log}");
+    assert!(
+        log.contains("was not properly shut down") && log.contains("is ready"),
+        "{log}"
+    );
     server.restart().await.unwrap();
     server.start_again().await.unwrap();
     assert_eq!(count(&server).await.as_deref(), Some("1"));
