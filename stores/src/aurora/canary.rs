@@ -36,22 +36,22 @@ const POLL: &str = "\
 select pg_catalog.pg_backend_pid()::pg_catalog.text, ring.epoch, ring.seq
 from (values (1)) as one left join driftline.canary as ring on ring.stream = $1";
 
-/// A session of its own with two statements prepared, opened when needed and again after a fault.
+/// A session of its own with its statements prepared, opened when needed and again after a fault.
 #[derive(Debug)]
 struct Held {
     address: Address,
-    statements: [&'static str; 2],
+    statements: &'static [&'static str],
     ready: Mutex<Option<Arc<Ready>>>,
 }
 
 #[derive(Debug)]
 struct Ready {
     session: Session,
-    statements: [Statement; 2],
+    statements: Vec<Statement>,
 }
 
 impl Held {
-    fn new(address: Address, statements: [&'static str; 2]) -> Self {
+    fn new(address: Address, statements: &'static [&'static str]) -> Self {
         Self {
             address,
             statements,
@@ -75,8 +75,6 @@ impl Held {
                 .map_err(|error| self.trouble("prepare the canary statements", &error))?;
             statements.push(statement);
         }
-        let statements =
-            <[Statement; 2]>::try_from(statements).map_err(|_| self.unanswered("prepare the canary statements"))?;
         let ready = Arc::new(Ready { session, statements });
         *held = Some(Arc::clone(&ready));
         Ok(ready)
@@ -121,7 +119,7 @@ pub(crate) struct RingWriter {
 impl RingWriter {
     pub(crate) fn new(address: Address) -> Self {
         Self {
-            held: Arc::new(Held::new(address, [WRITE, HIGHEST])),
+            held: Arc::new(Held::new(address, &[WRITE, HIGHEST])),
             unanswered: Arc::new(Semaphore::new(WRITES_UNANSWERED_MAX)),
         }
     }
@@ -239,7 +237,7 @@ pub(crate) struct RingReader {
 impl RingReader {
     pub(crate) fn new(address: Address) -> Self {
         Self {
-            held: Held::new(address, [POLL, HIGHEST]),
+            held: Held::new(address, &[POLL]),
         }
     }
 
