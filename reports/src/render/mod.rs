@@ -3,12 +3,17 @@
 mod event;
 mod found;
 mod lag;
+mod lag_summary;
+mod loss;
 mod reconcile;
 mod rpo;
+mod terminal;
 
 pub use event::write_event;
 pub use found::{Findings, ShownKey, Tally};
 pub use lag::{LAG_ROWS_PER_FILE_MAX, LagTables};
+pub use lag_summary::{LagSummary, RouteLag, lag_terminal};
+pub use loss::Loss;
 pub use reconcile::{JOURNAL_KIND, ReconcileContext, render_reconcile};
 pub use rpo::{read_rpo, write_rpo};
 
