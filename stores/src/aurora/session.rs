@@ -293,6 +293,11 @@ impl Sessions {
         &self.address.site
     }
 
+    /// Where the sessions lead.
+    pub(crate) fn url(&self) -> &Url {
+        &self.address.url
+    }
+
     /// What an error of a statement means. `tried` names what the statement was for, e.g. `digest public.orders [10, 20)`.
     pub(crate) fn trouble(&self, tried: impl AsRef<str>, error: tokio_postgres::Error) -> StoreError {
         fault::in_session(&self.address.site, tried.as_ref(), &error)
