@@ -92,35 +92,32 @@ pub struct Snapshot {
     pub running: Vec<u64>,
 }
 
-/// A 32-bit ID further ahead of a snapshot than this is taken for one of an earlier epoch: replication cannot be a
-/// quarter of the ID space behind.
-const AHEAD_MAX: i64 = 1 << 30;
+/// A 32-bit ID further ahead of a snapshot than this is taken for one of an earlier epoch: a long frozen row shows its old ID for ever.
+/// No primary begins so many transactions between the two ends of one recheck.
+const AHEAD_MAX: i64 = 1 << 28;
 
 impl Snapshot {
-    /// The 64-bit form of a 32-bit transaction ID that was read near this snapshot.
+    /// The 64-bit form of a 32-bit transaction ID that was read near this snapshot: at most [`AHEAD_MAX`] ahead, else behind.
     pub fn widen(&self, xid: u32) -> u64 {
-        let low = i64::from(xid) - i64::from(u32::try_from(self.xmax & 0xffff_ffff).unwrap_or(0));
-        let half = 1i64 << 31;
-        let mut ahead = low;
-        if ahead > half {
-            ahead -= 1 << 32;
-        } else if ahead < -half {
-            ahead += 1 << 32;
-        }
+        let low = u32::try_from(self.xmax & u64::from(u32::MAX)).unwrap_or(u32::MAX);
+        let mut ahead = i64::from(xid.wrapping_sub(low).cast_signed());
         if ahead > AHEAD_MAX {
             ahead -= 1 << 32;
         }
         self.xmax.saturating_add_signed(ahead)
     }
 
-    /// Whether what `xid` did was visible in this snapshot. Aborted transactions count as visible: their rows are never read.
+    /// Whether what `xid` did is *known* to have been visible in this snapshot. Aborted transactions count as visible: their rows are
+    /// never read.
+    ///
+    /// That is so below `xmin` only. An ID between `xmin` and `xmax` that is not among the running ones may be a subtransaction
+    /// (savepoint, PL/pgSQL exception block) of one that is: `pg_snapshot` leaves those out.
     pub fn sees(&self, xid: u32) -> bool {
         const FIRST_NORMAL_XID: u32 = 3;
         if xid < FIRST_NORMAL_XID {
             return true; // bootstrap and frozen
         }
-        let xid = self.widen(xid);
-        xid < self.xmin || (xid < self.xmax && !self.running.contains(&xid))
+        self.widen(xid) < self.xmin
     }
 }
 
@@ -133,4 +130,72 @@ pub trait Fence: std::fmt::Debug + Send + Sync + 'static {
     /// Waits until this secondary has passed `point`, at most `patience`. `false`: timed out. No transaction or snapshot is open
     /// on the secondary while it waits.
     async fn wait(&self, point: Position, patience: Duration) -> Result<bool>;
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn snapshot(xmin: u64, xmax: u64) -> Snapshot {
+        Snapshot {
+            xmin,
+            xmax,
+            running: vec![xmin],
+        }
+    }
+
+    fn low(xid: u64) -> u32 {
+        u32::try_from(xid & 0xffff_ffff).unwrap()
+    }
+
+    #[test]
+    fn a_savepoint_of_a_running_transaction_is_not_seen() {
+        let snapshot = snapshot(100, 110);
+        assert!(snapshot.sees(99));
+        assert!(!snapshot.sees(100));
+        assert!(!snapshot.sees(105), "not listed, and may be a savepoint of 100");
+        assert!(!snapshot.sees(110));
+        assert!(snapshot.sees(1) && snapshot.sees(2), "bootstrap and frozen");
+    }
+
+    #[test]
+    fn epochs_are_told_apart_on_both_sides_of_the_wrap() {
+        let just_wrapped = snapshot(3 << 32, (3 << 32) + 5);
+        assert_eq!(just_wrapped.widen(u32::MAX), (3 << 32) - 1);
+        assert!(just_wrapped.sees(u32::MAX));
+        let about_to_wrap = snapshot((3 << 32) - 10, (3 << 32) - 5);
+        assert_eq!(about_to_wrap.widen(7), (3 << 32) + 7);
+        assert!(!about_to_wrap.sees(7));
+    }
+
+    proptest! {
+        #[test]
+        fn a_transaction_near_a_snapshot_gets_its_own_epoch(
+            xmin in 1u64 << 33..1 << 40,
+            span in 0u64..1 << 20,
+            behind in 0u64..1 << 31,
+            ahead in 0u64..1 << 28,
+        ) {
+            let snapshot = snapshot(xmin, xmin + span);
+            let old = snapshot.xmax - behind;
+            prop_assert_eq!(snapshot.widen(low(old)), old);
+            let new = snapshot.xmax + ahead;
+            prop_assert_eq!(snapshot.widen(low(new)), new);
+            prop_assert!(!snapshot.sees(low(new)) || low(new) < 3);
+            prop_assert_eq!(snapshot.sees(low(old)), old < xmin || low(old) < 3);
+        }
+
+        #[test]
+        fn nothing_that_began_after_the_oldest_running_transaction_is_seen(
+            xmin in 3u64..1 << 40,
+            span in 0u64..1 << 20,
+            ahead in 0u64..1 << 28,
+        ) {
+            let snapshot = snapshot(xmin, xmin + span);
+            let xid = xmin + ahead % (span + (1 << 28));
+            prop_assert!(!snapshot.sees(low(xid)) || low(xid) < 3);
+        }
+    }
 }

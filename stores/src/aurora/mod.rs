@@ -4,13 +4,30 @@
 //! delays them.
 
 mod canary;
+mod catalog;
+mod catalog_sql;
+mod compare;
 mod config;
 mod fault;
+mod fence;
 mod identity;
 mod init;
+mod key_type;
+mod multixact;
+mod open;
+mod part;
 mod pins;
+mod quote;
+mod ranged;
+mod recipe;
+mod reread;
+mod send;
 mod session;
+mod shape;
+mod split;
 mod status;
+mod table;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -20,6 +37,7 @@ use std::sync::Arc;
 
 pub use config::{Auth, CanaryPlace, Config, Endpoint, Endpoints, Tls};
 pub use init::{InitSpec, InitStep, Readable, check_canary, init, init_sql};
+pub use open::open;
 pub use url::Url;
 
 use crate::{CanaryReader, CanaryWriter, Identify, Result, Status, StoreError, Trouble};

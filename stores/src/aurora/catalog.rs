@@ -1,0 +1,413 @@
+//! Reads the catalog and puts it together.
+
+use std::collections::HashMap;
+use std::collections::btree_map::{BTreeMap, Entry};
+use std::sync::Arc;
+
+use tokio_postgres::{Client, Row};
+
+use super::catalog_sql;
+use super::key_type::{KeyColumn, KeyType};
+use super::shape::{NESTING_MAX, Shape, built_in};
+use super::table::{Table, TableColumn, TableKind};
+
+/// All user tables of one database, as one connection saw them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Schema {
+    /// By dotted name, sorted.
+    pub(crate) tables: BTreeMap<String, Arc<Table>>,
+}
+
+/// The OID of `pg_catalog."default"`: the database's own collation.
+const DEFAULT_COLLATION: u32 = 100;
+/// The first version that tells the actual version of the database's own collation.
+const COLLATION_VERSION_SINCE: i32 = 150_000;
+
+/// A collation: deterministic, and what identifies its order.
+#[derive(Debug, Clone)]
+struct Collation {
+    is_deterministic: bool,
+    order: Option<String>,
+}
+
+/// What identifies an order of text. `None` when the version of the rules is unknown: two libraries of one name may sort apart.
+fn text_order(provider: &str, locale: &str, version: Option<&str>, rules: &str) -> Option<String> {
+    match (provider, locale) {
+        ("c", "C" | "POSIX") => Some("C".to_owned()),
+        // The built-in provider (17 and later): C.UTF-8 sorts by code point, C by byte; the server's own version.
+        ("b", "C") => Some("C".to_owned()),
+        _ => version.map(|version| {
+            let provider = match provider {
+                "c" => "libc",
+                "i" => "icu",
+                other => other,
+            };
+            let rules = if rules.is_empty() {
+                String::new()
+            } else {
+                format!(" {rules}")
+            };
+            format!("{provider} {locale} {version}{rules}")
+        }),
+    }
+}
+
+impl Schema {
+    /// Reads everything. Not in one transaction: DDL in between shows as a table without columns or key, never as a wrong one.
+    pub(crate) async fn load(client: &Client) -> Result<Self, tokio_postgres::Error> {
+        let types = Types::load(client).await?;
+        let collations = collations(client).await?;
+        let mut columns: HashMap<u32, Vec<RawColumn>> = HashMap::new();
+        for row in client.query(catalog_sql::COLUMNS, &[]).await? {
+            columns.entry(row.try_get(0)?).or_default().push(RawColumn::read(&row)?);
+        }
+        let mut indexes: HashMap<u32, Vec<RawIndex>> = HashMap::new();
+        for row in client.query(catalog_sql::KEYS, &[]).await? {
+            indexes.entry(row.try_get(0)?).or_default().push(RawIndex::read(&row)?);
+        }
+        let mut tables: BTreeMap<String, Arc<Table>> = BTreeMap::new();
+        for row in client.query(catalog_sql::TABLES, &[]).await? {
+            let oid: u32 = row.try_get(0)?;
+            let columns = columns.remove(&oid).unwrap_or_default();
+            let key = choose_key(
+                &columns,
+                indexes.get(&oid).map_or(&[], Vec::as_slice),
+                &types,
+                &collations,
+            );
+            let table = read_table(&row, &columns, key, &types)?;
+            match tables.entry(table.dotted()) {
+                Entry::Vacant(place) => {
+                    place.insert(Arc::new(table));
+                }
+                Entry::Occupied(mut place) => {
+                    Arc::make_mut(place.get_mut()).unreadable = Some(
+                        "two tables have this name when schema and table are joined by a dot; rename one of them"
+                            .into(),
+                    );
+                }
+            }
+        }
+        Ok(Self { tables })
+    }
+}
+
+fn read_table(
+    row: &Row,
+    columns: &[RawColumn],
+    key: Result<Vec<KeyColumn>, String>,
+    types: &Types,
+) -> Result<Table, tokio_postgres::Error> {
+    let kind = match row.try_get::<_, &str>(3)? {
+        "p" => TableKind::Partitioned,
+        "f" => TableKind::Foreign,
+        "m" => TableKind::MaterializedView,
+        _ => TableKind::Ordinary,
+    };
+    let rows: Option<i64> = row.try_get(8)?;
+    let bytes: Option<i64> = row.try_get(9)?;
+    Ok(Table {
+        schema: row.try_get(1)?,
+        name: row.try_get(2)?,
+        kind,
+        columns: columns.iter().map(|column| column.public(types)).collect(),
+        key,
+        rows_estimate: rows.and_then(|rows| u64::try_from(rows).ok()),
+        bytes: bytes.and_then(|bytes| u64::try_from(bytes).ok()),
+        unreadable: unreadable(row, kind)?,
+    })
+}
+
+/// Why a table cannot be read as a whole, with the remedy.
+fn unreadable(row: &Row, kind: TableKind) -> Result<Option<String>, tokio_postgres::Error> {
+    let flag = |index: usize| row.try_get::<_, Option<bool>>(index).map(Option::unwrap_or_default);
+    let is_unlogged = row.try_get::<_, &str>(4)? == "u" || flag(10)?;
+    let has_foreign_leaf = flag(11)?;
+    let reason = match kind {
+        TableKind::Foreign => "a foreign table: its rows live in another server; compare them there",
+        TableKind::MaterializedView => {
+            "a materialized view: its rows are derived from other tables; compare those, and refresh it after a failover"
+        }
+        _ if has_foreign_leaf => "a partition of it is a foreign table: its rows live in another server",
+        _ if is_unlogged => {
+            "unlogged: it is not replicated, and empty after a crash or a promotion; `alter table ... set logged`"
+        }
+        _ if !flag(5)? => "this role may not use its schema; `grant usage on schema ... to` the role",
+        // Rights on all columns are not enough: the row's version is read too.
+        _ if !flag(6)? => "this role may not select from it; `grant select on ... to` the role",
+        _ if flag(7)? => {
+            "row-level security hides rows from this role; `alter role ... bypassrls`, or connect as a role that sees all rows"
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(reason.to_owned()))
+}
+
+/// A column as the catalog has it.
+#[derive(Debug)]
+struct RawColumn {
+    name: String,
+    type_oid: u32,
+    type_name: String,
+    not_null: bool,
+    collation: u32,
+    number: i16,
+}
+
+impl RawColumn {
+    fn read(row: &Row) -> Result<Self, tokio_postgres::Error> {
+        Ok(Self {
+            name: row.try_get(1)?,
+            type_oid: row.try_get(2)?,
+            type_name: row.try_get(3)?,
+            not_null: row.try_get(4)?,
+            collation: row.try_get(5)?,
+            number: row.try_get(6)?,
+        })
+    }
+
+    fn public(&self, types: &Types) -> TableColumn {
+        TableColumn {
+            name: self.name.clone(),
+            type_name: self.type_name.clone(),
+            nullable: !self.not_null,
+            shape: types.shape(self.type_oid, 0),
+        }
+    }
+}
+
+/// A unique index that has all it takes, as the catalog has it.
+#[derive(Debug)]
+struct RawIndex {
+    columns: Vec<i16>,
+    has_default_order: bool,
+    collations: Vec<u32>,
+}
+
+impl RawIndex {
+    fn read(row: &Row) -> Result<Self, tokio_postgres::Error> {
+        let mut columns: Vec<i16> = row.try_get(2)?;
+        // Columns that the index only carries (INCLUDE) stand behind those of its key.
+        columns.truncate(usize::try_from(row.try_get::<_, i16>(5)?).unwrap_or(0));
+        Ok(Self {
+            columns,
+            has_default_order: row.try_get::<_, Option<bool>>(3)?.unwrap_or(false),
+            collations: row.try_get(4)?,
+        })
+    }
+}
+
+/// The best key: the indexes come primary key first, then by number of columns.
+fn choose_key(
+    columns: &[RawColumn],
+    indexes: &[RawIndex],
+    types: &Types,
+    collations: &HashMap<u32, Collation>,
+) -> Result<Vec<KeyColumn>, String> {
+    let mut reasons: Vec<String> = Vec::new();
+    for index in indexes {
+        match key_of(index, columns, types, collations) {
+            Ok(key) => return Ok(key),
+            Err(reason) => reasons.push(reason),
+        }
+    }
+    reasons.dedup();
+    if reasons.is_empty() {
+        return Err("no valid, immediate, total unique index without expressions; add a primary key".to_owned());
+    }
+    Err(reasons.join("; "))
+}
+
+fn key_of(
+    index: &RawIndex,
+    columns: &[RawColumn],
+    types: &Types,
+    collations: &HashMap<u32, Collation>,
+) -> Result<Vec<KeyColumn>, String> {
+    if !index.has_default_order {
+        return Err("a unique index is not of a built-in default operator class".to_owned());
+    }
+    let mut key = Vec::with_capacity(index.columns.len());
+    for (place, number) in index.columns.iter().enumerate() {
+        let column = columns
+            .iter()
+            .find(|column| column.number == *number)
+            .ok_or("a unique index covers a system column")?;
+        let name = &column.name;
+        if !column.not_null {
+            return Err(format!("key column {name} may be NULL"));
+        }
+        let kind = match types.shape(column.type_oid, 0).base() {
+            Shape::Simple(simple) => {
+                KeyType::of(&simple.type_name).map_err(|reason| format!("key column {name}: {reason}"))?
+            }
+            _ => {
+                return Err(format!(
+                    "key column {name}: type {} is not supported in keys",
+                    column.type_name
+                ));
+            }
+        };
+        let collation = match column.collation {
+            0 => None,
+            oid => Some(
+                collations
+                    .get(&oid)
+                    .ok_or(format!("key column {name}: unknown collation"))?,
+            ),
+        };
+        if collation.is_some_and(|collation| !collation.is_deterministic) {
+            return Err(format!("key column {name}: its collation holds different texts equal"));
+        }
+        if index.collations.get(place).is_some_and(|oid| *oid != column.collation) {
+            return Err(format!(
+                "key column {name}: its index sorts by another collation than the column"
+            ));
+        }
+        key.push(KeyColumn {
+            name: name.clone(),
+            kind,
+            order: kind.order(collation.and_then(|collation| collation.order.as_deref())),
+        });
+    }
+    Ok(key)
+}
+
+/// All types that columns reach.
+#[derive(Debug)]
+struct Types {
+    types: HashMap<u32, RawType>,
+    fields: HashMap<u32, Vec<(String, u32)>>,
+}
+
+#[derive(Debug)]
+struct RawType {
+    name: String,
+    is_built_in: bool,
+    kind: String,
+    is_array: bool,
+    element: u32,
+    base: u32,
+    relation: u32,
+    subtype: u32,
+    send: Option<String>,
+    is_text: bool,
+}
+
+impl Types {
+    async fn load(client: &Client) -> Result<Self, tokio_postgres::Error> {
+        let mut types = HashMap::new();
+        for row in client.query(catalog_sql::TYPES, &[]).await? {
+            types.insert(
+                row.try_get(0)?,
+                RawType {
+                    name: row.try_get(1)?,
+                    is_built_in: row.try_get(2)?,
+                    kind: row.try_get(3)?,
+                    is_array: row.try_get(4)?,
+                    element: row.try_get(5)?,
+                    base: row.try_get(6)?,
+                    relation: row.try_get(7)?,
+                    subtype: row.try_get(8)?,
+                    send: row.try_get(9)?,
+                    is_text: row.try_get(10)?,
+                },
+            );
+        }
+        let mut fields: HashMap<u32, Vec<(String, u32)>> = HashMap::new();
+        for row in client.query(catalog_sql::FIELDS, &[]).await? {
+            fields
+                .entry(row.try_get(0)?)
+                .or_default()
+                .push((row.try_get(1)?, row.try_get(2)?));
+        }
+        Ok(Self { types, fields })
+    }
+
+    fn shape(&self, oid: u32, depth: usize) -> Shape {
+        let Some(raw) = self.types.get(&oid) else {
+            return Shape::Unfit(format!("type {oid} vanished while the catalog was read"));
+        };
+        if depth >= NESTING_MAX {
+            return Shape::Unfit(format!("type {} nests deeper than {NESTING_MAX} levels", raw.name));
+        }
+        let inner = |oid| self.shape(oid, depth + 1);
+        match raw.kind.as_str() {
+            "d" => Shape::Domain(Box::new(inner(raw.base))),
+            "e" => Shape::Enum,
+            "c" if !raw.is_built_in => Shape::Composite(
+                self.fields
+                    .get(&raw.relation)
+                    .into_iter()
+                    .flatten()
+                    .map(|(name, oid)| (name.clone(), inner(*oid)))
+                    .collect(),
+            ),
+            "r" | "m" => Shape::Range {
+                send: if raw.kind == "r" {
+                    "range_send"
+                } else {
+                    "multirange_send"
+                },
+                subtype: Box::new(inner(raw.subtype)),
+            },
+            "b" if raw.is_array => Shape::Array {
+                element: Box::new(inner(raw.element)),
+            },
+            "b" if raw.is_built_in => built_in(&raw.name, raw.send.as_deref()),
+            // citext and its like: text in all but name and operators, by a cast that changes nothing.
+            "b" if raw.is_text && raw.send.as_deref() == Some("textsend") => text_alike(),
+            _ => Shape::Unfit(format!(
+                "type {} is not built in, and its binary form is its author's own",
+                raw.name
+            )),
+        }
+    }
+}
+
+/// A user type that is stored as text.
+fn text_alike() -> Shape {
+    match built_in("text", Some("textsend")) {
+        Shape::Simple(mut simple) => {
+            simple.cast = Some("text");
+            // Not `text`: its `=` may be coarser, so it is no key type.
+            simple.type_name = "text alike".to_owned();
+            Shape::Simple(simple)
+        }
+        other => other,
+    }
+}
+
+async fn collations(client: &Client) -> Result<HashMap<u32, Collation>, tokio_postgres::Error> {
+    let mut collations = HashMap::new();
+    for row in client.query(catalog_sql::COLLATIONS, &[]).await? {
+        let version: Option<&str> = row.try_get(4)?;
+        let collation = Collation {
+            is_deterministic: row.try_get(3)?,
+            order: text_order(row.try_get(1)?, row.try_get(2)?, version, row.try_get(5)?),
+        };
+        collations.insert(row.try_get(0)?, collation);
+    }
+    let server: String = client
+        .query_one("select pg_catalog.current_setting('server_version_num')", &[])
+        .await?
+        .try_get(0)?;
+    let version: Option<String> = if server
+        .parse::<i32>()
+        .is_ok_and(|server| server >= COLLATION_VERSION_SINCE)
+    {
+        client
+            .query_one(catalog_sql::DATABASE_COLLATION_VERSION, &[])
+            .await?
+            .try_get(0)?
+    } else {
+        None
+    };
+    let row = client.query_one(catalog_sql::DATABASE_COLLATION, &[]).await?;
+    let database = Collation {
+        is_deterministic: true, // the database's own always is
+        order: text_order(row.try_get(0)?, row.try_get(1)?, version.as_deref(), row.try_get(2)?),
+    };
+    collations.insert(DEFAULT_COLLATION, database);
+    Ok(collations)
+}

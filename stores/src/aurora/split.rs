@@ -1,0 +1,91 @@
+//! Where to cut a table: at keys that it holds, never at numbers computed from its extremes.
+
+use super::key_type::KeyColumn;
+use super::quote::{ROW, column};
+use super::session::Lease;
+use super::table::Table;
+use crate::{Key, Result};
+
+/// Up to this many rows the boundaries are exact: one pass over the key's index.
+const EXACT_ROWS_MAX: u64 = 2_000_000;
+/// Bytes of a row with its share of indexes, where nothing was ever analysed.
+const ROW_BYTES_GUESS: u64 = 100;
+/// Rows sampled for each boundary of a larger table. Chunks then vary by about one part in the square root of this.
+const SAMPLE_PER_CHUNK: u64 = 50;
+/// More chunks than this are not planned: they grow instead.
+const BOUNDARIES_MAX: u64 = 200_000;
+/// The seed of the sample: the same table gives the same plan.
+const SAMPLE_SEED: u32 = 1;
+
+/// See [`crate::Ranged::split`].
+pub(crate) async fn boundaries(
+    lease: &Lease,
+    table: &Table,
+    key: &[KeyColumn],
+    rows_per_chunk: u64,
+    tried: &str,
+) -> Result<Vec<Key>> {
+    let rows = table
+        .rows_estimate
+        .or(table.bytes.map(|bytes| bytes / ROW_BYTES_GUESS))
+        .unwrap_or(0);
+    let sql = if rows > EXACT_ROWS_MAX {
+        sampled(table, key, rows_per_chunk.max(1), rows)
+    } else {
+        exact(table, key, rows_per_chunk.max(1))
+    };
+    let rows = lease
+        .query_typed(&sql, &[])
+        .await
+        .map_err(|error| lease.trouble(tried, error))?;
+    rows.iter()
+        .map(|row| {
+            let values: std::result::Result<Vec<_>, _> = key
+                .iter()
+                .enumerate()
+                .map(|(index, column)| column.kind.read(row, index))
+                .collect();
+            values.map(Key).map_err(|error| lease.trouble(tried, error))
+        })
+        .collect()
+}
+
+/// Every n-th key. The first key of the table is no boundary: the first range is open below.
+fn exact(table: &Table, key: &[KeyColumn], rows_per_chunk: u64) -> String {
+    numbered(key, &format!("{} as {ROW}", table.from()), rows_per_chunk)
+}
+
+/// Every n-th key of a sample of blocks.
+fn sampled(table: &Table, key: &[KeyColumn], rows_per_chunk: u64, rows: u64) -> String {
+    let chunks = (rows / rows_per_chunk).clamp(1, BOUNDARIES_MAX);
+    let wanted = (chunks * SAMPLE_PER_CHUNK).min(rows);
+    // Hundredths of a percent, rounded up: whole numbers keep it exact.
+    let share = (wanted.saturating_mul(10_000).div_ceil(rows)).clamp(1, 10_000);
+    let source = format!(
+        "{} as {ROW} tablesample system ({}.{:02}) repeatable ({SAMPLE_SEED})",
+        table.from(),
+        share / 100,
+        share % 100
+    );
+    let per_boundary = (rows.saturating_mul(share) / 10_000 / chunks).max(1);
+    numbered(key, &source, per_boundary)
+}
+
+/// Every `step`-th key of `source` but the first, in the order of the key, which is unique: so the boundaries increase strictly.
+fn numbered(key: &[KeyColumn], source: &str, step: u64) -> String {
+    let columns: Vec<String> = key.iter().map(|part| column(&part.name)).collect();
+    let canonical: Vec<String> = key
+        .iter()
+        .enumerate()
+        .map(|(index, part)| format!("{} as k{index}", part.kind.canonical(&part.name)))
+        .collect();
+    let names: Vec<String> = (0..key.len()).map(|index| format!("x.k{index}")).collect();
+    format!(
+        "select {names} from (select {canonical}, pg_catalog.row_number() over (order by {columns}) operator(pg_catalog.-) 1 as n from {source}) as x \
+         where pg_catalog.int8eq(pg_catalog.int8mod(x.n, '{step}'::pg_catalog.int8), 0) and x.n operator(pg_catalog.>) 0 order by x.n \
+         limit {BOUNDARIES_MAX}",
+        names = names.join(", "),
+        canonical = canonical.join(", "),
+        columns = columns.join(", "),
+    )
+}

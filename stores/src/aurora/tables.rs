@@ -1,0 +1,94 @@
+//! The tables of one end: what the abilities that read the application's data share.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+
+use super::catalog::Schema;
+use super::key_type::KeyColumn;
+use super::session::{Lease, Sessions};
+use super::table::Table;
+use crate::{Catalog, Collection, Result, StoreError, Trouble};
+
+/// The tables of one database at one end.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    sessions: Arc<Sessions>,
+    /// What the catalog said last; [`Catalog::collections`] reads it anew.
+    schema: Mutex<Option<Arc<Schema>>>,
+}
+
+impl Tables {
+    /// The tables that `sessions` lead to. Nothing is read yet.
+    pub(crate) fn new(sessions: Arc<Sessions>) -> Self {
+        Self {
+            sessions,
+            schema: Mutex::new(None),
+        }
+    }
+
+    /// A session.
+    pub(crate) async fn lease(&self) -> Result<Lease> {
+        self.sessions.lease().await
+    }
+
+    /// Trouble of this end that no server reported.
+    pub(crate) fn trouble(&self, tried: &str, cause: impl Into<String>) -> Trouble {
+        Trouble::new(self.sessions.site(), tried, cause)
+    }
+
+    /// What is known of `collection`; the catalog is read if it was not yet, or does not know it.
+    pub(crate) async fn table(&self, lease: &Lease, collection: &Collection, tried: &str) -> Result<Arc<Table>> {
+        let known = self
+            .known()
+            .and_then(|schema| schema.tables.get(&collection.name).cloned());
+        let table = match known {
+            Some(table) => Some(table),
+            None => self.load(lease).await?.tables.get(&collection.name).cloned(),
+        };
+        let table = table.ok_or_else(|| {
+            StoreError::NotFound(
+                self.trouble(tried, "there is no such table")
+                    .hint("it was dropped or renamed since the catalog was read"),
+            )
+        })?;
+        match &table.unreadable {
+            Some(reason) => Err(StoreError::Denied(self.trouble(tried, reason.clone()))),
+            None => Ok(table),
+        }
+    }
+
+    /// The key of `table`.
+    pub(crate) fn key<'a>(&self, table: &'a Table, tried: &str) -> Result<&'a [KeyColumn]> {
+        match &table.key {
+            Ok(key) => Ok(key),
+            Err(reason) => Err(StoreError::Unsupported(
+                self.trouble(tried, format!("no usable key: {reason}")),
+            )),
+        }
+    }
+
+    fn known(&self) -> Option<Arc<Schema>> {
+        self.schema.lock().ok().and_then(|schema| schema.clone())
+    }
+
+    async fn load(&self, lease: &Lease) -> Result<Arc<Schema>> {
+        let schema = Schema::load(lease)
+            .await
+            .map_err(|error| lease.trouble("read the catalog", error))?;
+        let schema = Arc::new(schema);
+        if let Ok(mut known) = self.schema.lock() {
+            *known = Some(Arc::clone(&schema));
+        }
+        Ok(schema)
+    }
+}
+
+#[async_trait]
+impl Catalog for Tables {
+    async fn collections(&self) -> Result<Vec<Collection>> {
+        let lease = self.lease().await?;
+        let schema = self.load(&lease).await?;
+        Ok(schema.tables.values().map(|table| table.collection()).collect())
+    }
+}
