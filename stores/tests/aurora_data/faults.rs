@@ -1,0 +1,150 @@
+//! What must never look like an answer.
+
+use futures::StreamExt as _;
+use stores::{Collection, KeyShape, Part};
+
+use crate::setup::{One, Two, collection, digest, list, ranged, recipe};
+
+#[tokio::test]
+async fn row_security_denies_and_never_counts_zero() {
+    let one = One::start().await;
+    one.execute("create table t (id int primary key); insert into t values (1)")
+        .await;
+    let table = collection(&one.end, "public.t").await;
+    let made = recipe(&one.end, &table, 1).await;
+    one.execute("alter table t enable row level security; create policy nobody on t using (false)")
+        .await;
+    // The catalog was read before the policy was made: the server itself must refuse.
+    let error = ranged(&one.end).digest(&table, &made, &Part::ALL).await.unwrap_err();
+    assert_eq!(error.kind(), "denied", "{error}");
+    let error = list(&one.end, &table, &made, &Part::ALL).await.unwrap_err();
+    assert_eq!(error.kind(), "denied", "{error}");
+    let table = collection(&one.end, "public.t").await;
+    assert!(table.unreadable.is_some());
+    let error = ranged(&one.end).digest(&table, &made, &Part::ALL).await.unwrap_err();
+    assert_eq!(error.kind(), "denied", "{error}");
+    one.execute("alter role reader bypassrls").await;
+    assert_eq!(digest(&one.end, "public.t", &made, &Part::ALL).await.unwrap().count, 1);
+}
+
+#[tokio::test]
+async fn missing_rights_and_missing_tables_are_told_apart() {
+    let one = One::start().await;
+    one.execute("create table t (id int primary key); create table gone (id int primary key)")
+        .await;
+    let (table, gone) = (
+        collection(&one.end, "public.t").await,
+        collection(&one.end, "public.gone").await,
+    );
+    let made = recipe(&one.end, &table, 1).await;
+    one.execute("revoke pg_read_all_data from reader; drop table gone")
+        .await;
+    let denied = ranged(&one.end).digest(&table, &made, &Part::ALL).await.unwrap_err();
+    assert_eq!(denied.kind(), "denied", "{denied}");
+    let missing = ranged(&one.end).digest(&gone, &made, &Part::ALL).await.unwrap_err();
+    assert!(matches!(missing.kind(), "not_found" | "denied"), "{missing}");
+    let unknown = Collection {
+        name: "public.never".into(),
+        kind: "table".into(),
+        columns: Vec::new(),
+        key: KeyShape::Unusable(String::new()),
+        rows_estimate: None,
+        bytes: None,
+        unreadable: None,
+        is_canary: false,
+    };
+    let missing = ranged(&one.end).digest(&unknown, &made, &Part::ALL).await.unwrap_err();
+    assert_eq!(missing.kind(), "not_found", "{missing}");
+}
+
+#[tokio::test]
+async fn a_table_without_a_usable_key_is_refused() {
+    let one = One::start().await;
+    one.execute("create table t (id int); insert into t values (1)").await;
+    let table = collection(&one.end, "public.t").await;
+    let error = ranged(&one.end).recipe(&table, &["id".into()], 1).await.unwrap_err();
+    assert_eq!(error.kind(), "unsupported", "{error}");
+    assert!(error.to_string().contains("no usable key"));
+}
+
+#[tokio::test]
+async fn a_statement_that_takes_too_long_may_be_tried_again() {
+    let two = Two::start().await;
+    two.execute("create table t (id int primary key); insert into t values (1)")
+        .await;
+    two.settled().await;
+    let table = collection(&two.standby, "public.t").await;
+    let mut made = recipe(&two.standby, &table, 1).await;
+    made.expression = "(select 1::pg_catalog.int8 from pg_catalog.pg_sleep(20))".to_owned();
+    let error = ranged(&two.standby)
+        .digest(&table, &made, &Part::ALL)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), "retryable", "{error}");
+}
+
+#[tokio::test]
+async fn a_locked_table_may_be_tried_again() {
+    let one = One::start().await;
+    one.execute("create table t (id int primary key)").await;
+    let table = collection(&one.end, "public.t").await;
+    let made = recipe(&one.end, &table, 1).await;
+    let other = one.server.client("app").await.unwrap();
+    other
+        .batch_execute("begin; lock table t in access exclusive mode")
+        .await
+        .unwrap();
+    let error = ranged(&one.end).digest(&table, &made, &Part::ALL).await.unwrap_err();
+    assert_eq!(error.kind(), "retryable", "{error}");
+}
+
+#[tokio::test]
+async fn a_list_that_is_cut_ends_with_an_error() {
+    let two = Two::start().await;
+    let proxy = two.pair.proxy_to(two.pair.primary()).unwrap();
+    let end = two.through(proxy.port());
+    two.execute("create table t (id int primary key, v text); insert into t select i, repeat('x', 50) from generate_series(1, 100000) i")
+        .await;
+    let table = collection(&end, "public.t").await;
+    let made = recipe(&end, &table, 1).await;
+    let mut rows = ranged(&end).list(&table, &made, &Part::ALL).await.unwrap();
+    for _ in 0..10 {
+        rows.next().await.unwrap().unwrap();
+    }
+    proxy.cut_after(100_000);
+    let mut count = 10;
+    let error = loop {
+        match rows.next().await {
+            Some(Ok(_)) => count += 1,
+            Some(Err(error)) => break error,
+            None => panic!("the list ended as if it were whole, after {count} rows"),
+        }
+    };
+    assert!(count < 100_000);
+    assert_eq!(error.kind(), "retryable", "{error}");
+    assert!(rows.next().await.is_none(), "after an error there is nothing more");
+}
+
+#[tokio::test]
+async fn values_above_the_bound_are_not_hashed_and_said_so() {
+    let one = One::start().await;
+    one.execute(
+        "create table t (id int primary key, v text, b bytea); insert into t values (1, repeat('x', 17 << 20), ''), (2, 'y', 'z')",
+    )
+    .await;
+    let table = collection(&one.end, "public.t").await;
+    let made = recipe(&one.end, &table, 1).await;
+    let error = ranged(&one.end).digest(&table, &made, &Part::ALL).await.unwrap_err();
+    assert_eq!(error.kind(), "unsupported", "{error}");
+    assert!(error.to_string().contains("16 MB"), "{error}");
+    let error = list(&one.end, &table, &made, &Part::ALL).await.unwrap_err();
+    assert_eq!(error.kind(), "unsupported", "{error}");
+    let narrow = ranged(&one.end)
+        .recipe(&table, &["id".into(), "b".into()], 1)
+        .await
+        .unwrap();
+    assert_eq!(
+        digest(&one.end, "public.t", &narrow, &Part::ALL).await.unwrap().count,
+        2
+    );
+}

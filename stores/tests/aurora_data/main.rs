@@ -1,0 +1,10 @@
+//! The data side of the aurora store, against real servers of the lab and as a role that may only select.
+
+mod catalogs;
+mod faults;
+mod fences;
+mod guards;
+mod parts;
+mod planted;
+mod setup;
+mod types;
