@@ -52,10 +52,12 @@ pub(crate) async fn boundaries(
 
 /// Every n-th key. The first key of the table is no boundary: the first range is open below.
 fn exact(table: &Table, key: &[KeyColumn], rows_per_chunk: u64) -> String {
-    numbered(key, &format!("{} as {ROW}", table.from()), rows_per_chunk)
+    let source = format!("{} as {ROW}", table.from());
+    let is_boundary = format!("pg_catalog.int8eq(pg_catalog.int8mod(x.n, '{rows_per_chunk}'::pg_catalog.int8), 0)");
+    numbered(key, &source, &is_boundary)
 }
 
-/// Every n-th key of a sample of blocks.
+/// The keys that cut a sample of blocks into as many parts as there will be chunks: fewer, if the statistics promised too many rows.
 fn sampled(table: &Table, key: &[KeyColumn], rows_per_chunk: u64, rows: u64) -> String {
     let chunks = (rows / rows_per_chunk).clamp(1, BOUNDARIES_MAX);
     let wanted = (chunks * SAMPLE_PER_CHUNK).min(rows);
@@ -67,12 +69,18 @@ fn sampled(table: &Table, key: &[KeyColumn], rows_per_chunk: u64, rows: u64) -> 
         share / 100,
         share % 100
     );
-    let per_boundary = (rows.saturating_mul(share) / 10_000 / chunks).max(1);
-    numbered(key, &source, per_boundary)
+    let part = |n: &str| format!("pg_catalog.int8div(pg_catalog.int8mul({n}, '{chunks}'::pg_catalog.int8), x.total)");
+    let is_boundary = format!(
+        "pg_catalog.int8ne({}, {})",
+        part("x.n"),
+        part("pg_catalog.int8mi(x.n, 1)")
+    );
+    numbered(key, &source, &is_boundary)
 }
 
-/// Every `step`-th key of `source` but the first, in the order of the key, which is unique: so the boundaries increase strictly.
-fn numbered(key: &[KeyColumn], source: &str, step: u64) -> String {
+/// The keys of `source` but the first, where `is_boundary` holds of the row's number `x.n`, from 0, and of the number of rows `x.total`.
+/// They come in the order of the key, which is unique: so they increase strictly.
+fn numbered(key: &[KeyColumn], source: &str, is_boundary: &str) -> String {
     let columns: Vec<String> = key.iter().map(|part| column(&part.name)).collect();
     let canonical: Vec<String> = key
         .iter()
@@ -81,9 +89,9 @@ fn numbered(key: &[KeyColumn], source: &str, step: u64) -> String {
         .collect();
     let names: Vec<String> = (0..key.len()).map(|index| format!("x.k{index}")).collect();
     format!(
-        "select {names} from (select {canonical}, pg_catalog.row_number() over (order by {columns}) operator(pg_catalog.-) 1 as n from {source}) as x \
-         where pg_catalog.int8eq(pg_catalog.int8mod(x.n, '{step}'::pg_catalog.int8), 0) and x.n operator(pg_catalog.>) 0 order by x.n \
-         limit {BOUNDARIES_MAX}",
+        "select {names} from (select {canonical}, pg_catalog.int8mi(pg_catalog.row_number() over (order by {columns}), 1) as n, \
+         pg_catalog.count(*) over () as total from {source}) as x \
+         where pg_catalog.int8gt(x.n, 0) and {is_boundary} order by x.n limit {BOUNDARIES_MAX}",
         names = names.join(", "),
         canonical = canonical.join(", "),
         columns = columns.join(", "),

@@ -48,7 +48,7 @@ impl Tables {
         };
         let table = table.ok_or_else(|| {
             StoreError::NotFound(
-                self.trouble(tried, "there is no such table")
+                self.trouble(tried, format!("there is no such table in {}", self.sessions.url()))
                     .hint("it was dropped or renamed since the catalog was read"),
             )
         })?;

@@ -320,28 +320,25 @@ async fn each_difference_is_found_and_named_and_equal_data_is_equal() {
         let made = recipe(&a.end, &here, 0xfeed_0000_dead_beef).await;
         let answers = (
             ranged(&a.end).known_answer(&here, &made).await.unwrap(),
-            ranged(&b.end)
-                .known_answer(&collection(&b.end, &name).await, &made)
-                .await
-                .unwrap(),
+            ranged(&b.end).known_answer(&here, &made).await.unwrap(),
         );
         assert_eq!(answers.0, answers.1, "{}: known answer", case.name);
-        let before = digest(&a.end, &name, &made, &Part::ALL).await.unwrap();
+        let before = ranged(&a.end).digest(&here, &made, &Part::ALL).await.unwrap();
         assert_eq!(
-            digest(&b.end, &name, &made, &Part::ALL).await.unwrap(),
+            ranged(&b.end).digest(&here, &made, &Part::ALL).await.unwrap(),
             before,
             "{}: equal",
             case.name
         );
         assert!(
-            judged(&a.end, &b.end, &name, &made).await.is_empty(),
+            judged(&a.end, &b.end, &here, &made).await.is_empty(),
             "{}: equal",
             case.name
         );
         b.execute(&case.change.replace("{t}", &format!("case_{number}"))).await;
-        let after = digest(&b.end, &name, &made, &Part::ALL).await.unwrap();
+        let after = ranged(&b.end).digest(&here, &made, &Part::ALL).await.unwrap();
         assert_ne!(after, before, "{}: missed", case.name);
-        let mut found = judged(&a.end, &b.end, &name, &made).await;
+        let mut found = judged(&a.end, &b.end, &here, &made).await;
         let mut wanted: Vec<(Class, String)> = case
             .found
             .iter()

@@ -6,8 +6,8 @@ use lab::{PgOptions, PgPair, PgServer};
 use stores::aurora::{Auth, CanaryPlace, Config, Endpoint, Endpoints, Tls, open};
 use stores::secret::Secret;
 use stores::{
-    Catalog, ChunkDigest, Class, Collection, Comparison, End, Fence, Key, KeyShape, Part, Ranged, ReadRequest,
-    Readings, Recipe, Reread, Result, RowDigest,
+    Catalog, ChunkDigest, Class, Collection, Comparison, End, Fence, Key, Part, Ranged, ReadRequest, Readings, Recipe,
+    Reread, Result, RowDigest,
 };
 
 /// What the role logs in with.
@@ -161,13 +161,6 @@ pub(crate) fn comparable(collection: &Collection) -> Vec<String> {
     columns.map(|column| column.name.clone()).collect()
 }
 
-pub(crate) fn key_columns(collection: &Collection) -> Vec<String> {
-    match &collection.key {
-        KeyShape::Usable { columns, .. } => columns.clone(),
-        KeyShape::Unusable(reason) => panic!("{}: {reason}", collection.name),
-    }
-}
-
 pub(crate) async fn recipe(end: &End, collection: &Collection, seed: u64) -> Recipe {
     ranged(end)
         .recipe(collection, &comparable(collection), seed)
@@ -204,10 +197,10 @@ pub(crate) async fn read(end: &End, collection: &Collection, recipe: &Recipe, ke
 }
 
 /// The keys whose digests differ, as the comparison of their readings judges them: class and columns.
-pub(crate) async fn judged(a: &End, b: &End, name: &str, recipe: &Recipe) -> Vec<(Class, String)> {
-    let (left, right) = (collection(a, name).await, collection(b, name).await);
-    let here = list(a, &left, recipe, &Part::ALL).await.unwrap();
-    let there = list(b, &right, recipe, &Part::ALL).await.unwrap();
+pub(crate) async fn judged(a: &End, b: &End, table: &Collection, recipe: &Recipe) -> Vec<(Class, String)> {
+    let (left, right) = (table, table);
+    let here = list(a, left, recipe, &Part::ALL).await.unwrap();
+    let there = list(b, right, recipe, &Part::ALL).await.unwrap();
     let mut keys: Vec<Key> = here
         .iter()
         .filter(|item| !there.contains(item))
@@ -216,10 +209,7 @@ pub(crate) async fn judged(a: &End, b: &End, name: &str, recipe: &Recipe) -> Vec
         .collect();
     keys.sort();
     keys.dedup();
-    let (ours, theirs) = (
-        read(a, &left, recipe, &keys).await,
-        read(b, &right, recipe, &keys).await,
-    );
+    let (ours, theirs) = (read(a, left, recipe, &keys).await, read(b, right, recipe, &keys).await);
     ours.rows
         .iter()
         .zip(&theirs.rows)
@@ -227,7 +217,7 @@ pub(crate) async fn judged(a: &End, b: &End, name: &str, recipe: &Recipe) -> Vec
             |(ours, theirs)| match a.compare.compare(ours, theirs, &recipe.columns) {
                 Comparison::Equal => None,
                 Comparison::Differs { class, columns, .. } => Some((class, columns.join(","))),
-                Comparison::NotComparable(reason) => panic!("{name}: {reason}"),
+                Comparison::NotComparable(reason) => panic!("{}: {reason}", table.name),
             },
         )
         .collect()

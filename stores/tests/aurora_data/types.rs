@@ -174,7 +174,7 @@ async fn each_change_of_each_type_is_found_on_an_independent_copy() {
             let changed = ranged(&b.end).digest(&there, &made, &Part::ALL).await.unwrap();
             assert_ne!(changed, equal, "{type_name} {first} -> {change}");
         }
-        let found = judged(&a.end, &b.end, "public.every_type", &made).await;
+        let found = judged(&a.end, &b.end, &here, &made).await;
         assert_eq!(found, [(Class::Different, name.clone())], "{type_name}");
         client
             .batch_execute(&format!(
