@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Installs what a bare Debian 12 with Rust lacks, and says what it installs. Runs as root, or through sudo.
+#   install.sh demo   what `make demo` needs: PostgreSQL 15 and a C compiler
+#   install.sh test   and what `make test` needs on top: Python readers of Parquet, cargo-deny
+set -euo pipefail
+
+CARGO_DENY_VERSION=0.20.2
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/driftline
+here=$(cd "$(dirname "$0")/.." && pwd)
+
+say() { printf 'setup: %s\n' "$*"; }
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"
+    elif command -v sudo >/dev/null; then sudo "$@"
+    else say "needs root for: $*; run it yourself, then try again"; exit 1
+    fi
+}
+
+apt_missing() {
+    local package missing=()
+    for package in "$@"; do
+        dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
+    done
+    [ ${#missing[@]} -eq 0 ] && return
+    say "apt-get install ${missing[*]}"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq
+    # Debian's package would start a cluster of its own; the servers here are started by driftline alone.
+    as_root mkdir -p /etc/postgresql-common
+    [ -e /etc/postgresql-common/createcluster.conf ] ||
+        echo 'create_main_cluster = false' | as_root tee /etc/postgresql-common/createcluster.conf >/dev/null
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+command -v cargo >/dev/null || { say "cargo is missing: install Rust first (rustup)"; exit 1; }
+compiler=()
+command -v cc >/dev/null || compiler=(gcc libc6-dev)
+apt_missing postgresql-15 "${compiler[@]}"
+[ "${1:-demo}" = demo ] && exit 0
+
+python_parts=()
+python3 -c 'import venv, ensurepip' 2>/dev/null || python_parts=(python3 python3-venv)
+[ ${#python_parts[@]} -eq 0 ] || apt_missing "${python_parts[@]}"
+requirements=$here/tests/parquet/requirements.txt
+stamp=$cache/python/$(sha256sum "$requirements" | cut -c1-16)
+if [ ! -e "$stamp" ]; then
+    say "pip install $(grep -v '^#' "$requirements" | tr '\n' ' ')(into $cache/python)"
+    rm -rf "$cache/python"
+    mkdir -p "$cache"
+    python3 -m venv "$cache/python"
+    "$cache/python/bin/pip" install -q --disable-pip-version-check -r "$requirements"
+    touch "$stamp"
+fi
+
+if [ "$(cargo deny --version 2>/dev/null)" != "cargo-deny $CARGO_DENY_VERSION" ]; then
+    say "cargo install cargo-deny $CARGO_DENY_VERSION"
+    cargo install -q cargo-deny --locked --no-default-features --version "$CARGO_DENY_VERSION"
+fi

@@ -1,0 +1,352 @@
+//! The command line: names, help and nothing else.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Measures how far behind each copy of your data is, and proves which data differs.
+#[derive(Debug, Parser)]
+#[command(
+    name = "driftline",
+    version,
+    max_term_width = 100,
+    after_help = "EXIT CODES\n  0  consistent, GO, drained\n  1  a confirmed divergence, a proved loss, INVESTIGATE, NO-GO\n  2  decided before any comparison: usage, configuration, password, TLS, identity\n  3  could not tell: unreachable, no rights, time-out, stopped, nothing matched, INCONCLUSIVE\n\nFIRST STEPS\n  driftline demo                        the whole story on PostgreSQL servers of its own\n  driftline config print                what the configuration means\n  driftline init --print                the SQL of canary tables and roles, least privilege\n  driftline check                       what can be verified, changing nothing"
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Configuration file
+    #[arg(
+        long,
+        short,
+        global = true,
+        env = "DRIFTLINE_CONFIG",
+        default_value = "driftline.toml",
+        value_name = "FILE"
+    )]
+    pub(crate) config: PathBuf,
+    /// Folder for Parquet, reports and journals, instead of the configuration's `output`
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+    /// Site that takes writes now: `usw2`, or `orders-db=usw2` for one connection. Repeat for several
+    #[arg(long, global = true, value_name = "[CONNECTION=]SITE")]
+    pub(crate) writers: Vec<String>,
+    /// What to print on standard output
+    #[arg(long, global = true, value_enum, default_value_t = Format::Human)]
+    pub(crate) format: Format,
+    /// How to log on standard error
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+    /// Log more (twice: even more); RUST_LOG overrides
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// Form of results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Tables and sentences.
+    Human,
+    /// One JSON document.
+    Json,
+}
+
+/// Form of logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Create canary tables and rights, or print the SQL that does
+    Init(InitArgs),
+    /// Connect and print what can be verified; changes nothing
+    Check,
+    /// Write canaries, time their arrival, serve /metrics, until stopped
+    Probe(ProbeArgs),
+    /// Prove from the ledger how much an event lost
+    Rpo(RpoArgs),
+    /// Find out which data differs
+    #[command(subcommand)]
+    Reconcile(ReconcileCommand),
+    /// Record a failover, switchover, failback, restore or maintenance
+    #[command(subcommand)]
+    Event(EventCommand),
+    /// Judge the evidence by a policy: GO, INVESTIGATE, NO-GO or INCONCLUSIVE
+    #[command(subcommand)]
+    Gate(GateCommand),
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Keep PostgreSQL servers of driftline's own running, to try things on
+    #[cfg(feature = "lab")]
+    #[command(subcommand)]
+    Lab(LabCommand),
+    /// Tell the whole story on servers of its own: lag, failover, loss, divergences, verdict
+    #[cfg(feature = "lab")]
+    Demo(DemoArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "EXAMPLES\n  driftline init --print > init.sql\n  driftline init --admin postgresql://admin@db.example:5432/postgres   (password from DRIFTLINE_ADMIN_PASSWORD)"
+)]
+pub(crate) struct InitArgs {
+    /// Print the SQL, connect nowhere
+    #[arg(long)]
+    pub(crate) print: bool,
+    /// One connection only
+    #[arg(long, value_name = "NAME")]
+    pub(crate) connection: Option<String>,
+    /// URL of a role that may create roles and databases; its password is read from DRIFTLINE_ADMIN_PASSWORD
+    #[arg(long, value_name = "URL", conflicts_with = "print")]
+    pub(crate) admin: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "EXAMPLES\n  driftline probe                 until SIGTERM or Ctrl-C\n  driftline probe --for 60s       for a minute, then the figures"
+)]
+pub(crate) struct ProbeArgs {
+    /// Stop after this time, e.g. `60s`, `5m`
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    pub(crate) limit: Option<std::time::Duration>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "EXAMPLE\n  driftline rpo --event latest")]
+pub(crate) struct RpoArgs {
+    /// The event: its ID, or `latest`
+    #[arg(long, default_value = "latest", value_name = "ID")]
+    pub(crate) event: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ReconcileCommand {
+    /// Compare all selected tables of all pairs and write coverage, chunks and divergences as Parquet
+    Run(ReconcileArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "EXAMPLES\n  driftline reconcile run\n  driftline reconcile run --dataset payments --format json\n  driftline reconcile run --event latest --relation independent    after a failover, the old primary back"
+)]
+pub(crate) struct ReconcileArgs {
+    /// One dataset only; repeat for several
+    #[arg(long, value_name = "NAME")]
+    pub(crate) dataset: Vec<String>,
+    /// Tell lost writes, new writes and conflicts apart by this event: its ID, or `latest`
+    #[arg(long, value_name = "ID")]
+    pub(crate) event: Option<String>,
+    /// How the copies are related, when it cannot be detected
+    #[arg(long, value_enum)]
+    pub(crate) relation: Option<RelationArg>,
+    /// Put the values of differing rows into the output
+    #[arg(long)]
+    pub(crate) include_values: bool,
+}
+
+/// A relation as the command line writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RelationArg {
+    /// The secondary applies what the primary writes.
+    Replicating,
+    /// No link between the copies.
+    Independent,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EventCommand {
+    /// Declare an event
+    Start(EventStartArgs),
+    /// Record an instant of it; `promoted` also reads the fork from the promoted server
+    Mark(EventMarkArgs),
+    /// Close it
+    End(EventEndArgs),
+    /// List events
+    List,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "EXAMPLE\n  driftline event start failover --from use1 --to usw2 --exercise --scenario 'primary region lost'"
+)]
+pub(crate) struct EventStartArgs {
+    /// What kind
+    #[arg(value_enum)]
+    pub(crate) kind: EventKindArg,
+    /// The site that wrote before
+    #[arg(long, value_name = "SITE")]
+    pub(crate) from: String,
+    /// The site that writes after
+    #[arg(long, value_name = "SITE")]
+    pub(crate) to: String,
+    /// It is a drill
+    #[arg(long)]
+    pub(crate) exercise: bool,
+    /// The scenario of a drill
+    #[arg(long, value_name = "WORDS")]
+    pub(crate) scenario: Option<String>,
+    /// Datasets that it touches; none = all
+    #[arg(long, value_name = "NAME")]
+    pub(crate) dataset: Vec<String>,
+    /// When it was declared, if not now (RFC 3339)
+    #[arg(long, value_name = "INSTANT")]
+    pub(crate) at: Option<jiff::Timestamp>,
+    /// Free words
+    #[arg(long, default_value = "", value_name = "WORDS")]
+    pub(crate) notes: String,
+}
+
+/// A kind of event as the command line writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EventKindArg {
+    /// The primary failed and another site took over.
+    Failover,
+    /// A planned change of roles.
+    Switchover,
+    /// The return to the old site.
+    Failback,
+    /// Data was restored from a backup.
+    Restore,
+    /// Work that disturbs replication.
+    Maintenance,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "EXAMPLES\n  driftline event mark promoted              reads the fork at the promoted server\n  driftline event mark traffic-shifted --at 2026-11-21T03:12:00Z"
+)]
+pub(crate) struct EventMarkArgs {
+    /// Which instant
+    #[arg(value_enum)]
+    pub(crate) mark: Mark,
+    /// The event: its ID, or `latest`
+    #[arg(long, default_value = "latest", value_name = "ID")]
+    pub(crate) event: String,
+    /// The instant, if not now (RFC 3339)
+    #[arg(long, value_name = "INSTANT")]
+    pub(crate) at: Option<jiff::Timestamp>,
+}
+
+/// An instant of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mark {
+    /// The new site takes writes.
+    Promoted,
+    /// Applications write to it.
+    TrafficShifted,
+    /// Somebody verified that it works.
+    Verified,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EventEndArgs {
+    /// The event: its ID, or `latest`
+    #[arg(long, default_value = "latest", value_name = "ID")]
+    pub(crate) event: String,
+    /// How it ended
+    #[arg(long, value_name = "WORDS")]
+    pub(crate) outcome: Option<String>,
+    /// The instant, if not now (RFC 3339)
+    #[arg(long, value_name = "INSTANT")]
+    pub(crate) at: Option<jiff::Timestamp>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum GateCommand {
+    /// Apply a policy to the evidence in the output folder
+    Run(GateArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "EXAMPLES\n  driftline gate run ninety-day\n  driftline gate run policies/ninety-day.toml --from 2026-11-20T00:00:00Z --evidence evidence.toml"
+)]
+pub(crate) struct GateArgs {
+    /// A policy that comes with driftline (`ninety-day`), or a file
+    pub(crate) policy: String,
+    /// Start of the window (RFC 3339); default: the policy's window before its end
+    #[arg(long, value_name = "INSTANT")]
+    pub(crate) from: Option<jiff::Timestamp>,
+    /// End of the window; default: now
+    #[arg(long, value_name = "INSTANT")]
+    pub(crate) to: Option<jiff::Timestamp>,
+    /// Judge this event: its ID, or `latest`
+    #[arg(long, value_name = "ID")]
+    pub(crate) event: Option<String>,
+    /// Figures, waivers and not-applicable items supplied by people
+    #[arg(long, value_name = "FILE")]
+    pub(crate) evidence: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print the effective configuration, defaults filled in, secrets as references
+    Print,
+}
+
+#[cfg(feature = "lab")]
+#[derive(Debug, Subcommand)]
+pub(crate) enum LabCommand {
+    /// Start a PostgreSQL primary and standby and keep them until Ctrl-C
+    Up(LabUpArgs),
+}
+
+#[cfg(feature = "lab")]
+#[derive(Debug, Args)]
+#[command(after_help = "EXAMPLE\n  driftline lab up --folder lab &\n  driftline --config lab/driftline.toml check")]
+pub(crate) struct LabUpArgs {
+    /// Folder for the configuration and the password files
+    #[arg(long, default_value = "driftline-lab", value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+    /// Rows in the sample tables altogether
+    #[arg(long, default_value_t = 200_000, value_name = "N")]
+    pub(crate) rows: u32,
+    /// How long the standby waits before it applies, e.g. `500ms`
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) replay_delay: Option<std::time::Duration>,
+}
+
+#[cfg(feature = "lab")]
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Folder for everything that the demo leaves behind; emptied first if an earlier demo made it
+    #[arg(long, default_value = "driftline-demo", value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+}
+
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    let signed: jiff::SignedDuration = text
+        .parse()
+        .map_err(|error: jiff::Error| format!("{error}; write e.g. `60s` or `5m`"))?;
+    std::time::Duration::try_from(signed).map_err(|_| "a time cannot be negative".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_time_without_a_unit_is_refused() {
+        assert!(super::duration("60").is_err());
+        assert!(super::duration("-5s").is_err());
+        assert_eq!(super::duration("60s").unwrap().as_secs(), 60);
+    }
+}

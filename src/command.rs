@@ -1,0 +1,68 @@
+//! The commands: each file is one, from validated arguments to an exit code.
+
+mod check;
+mod config;
+#[cfg(feature = "lab")]
+mod demo;
+mod event;
+mod gate;
+mod init;
+#[cfg(feature = "lab")]
+pub(crate) mod lab;
+mod print;
+mod probe;
+mod reconcile;
+mod rpo;
+
+use std::path::PathBuf;
+
+use crate::cli::{Cli, Command, ConfigCommand, Format, GateCommand, Global, ReconcileCommand};
+use crate::config::Config;
+use crate::exit::{Failure, Outcome};
+
+/// What every command that reads a configuration works with.
+#[derive(Debug, Clone)]
+pub(crate) struct Context {
+    pub(crate) config: Config,
+    pub(crate) output: PathBuf,
+    pub(crate) format: Format,
+}
+
+impl Context {
+    fn load(global: &Global) -> Result<Self, Failure> {
+        let mut config = Config::load(&global.config)?;
+        config.state_writers(&global.writers).map_err(Failure::refused)?;
+        Ok(Self {
+            output: global.output.clone().unwrap_or_else(|| config.output.clone()),
+            config,
+            format: global.format,
+        })
+    }
+}
+
+/// Runs the command that the person asked for.
+pub(crate) fn dispatch(cli: Cli) -> Outcome {
+    let Cli { global, command } = cli;
+    match command {
+        Command::Config(ConfigCommand::Print) => config::print(&Context::load(&global)?),
+        Command::Init(args) => on_runtime(init::run(&Context::load(&global)?, &args)),
+        Command::Check => on_runtime(check::run(&Context::load(&global)?)),
+        Command::Probe(args) => probe::run(&Context::load(&global)?, &args),
+        Command::Rpo(args) => on_runtime(rpo::run(&Context::load(&global)?, &args)),
+        Command::Reconcile(ReconcileCommand::Run(args)) => on_runtime(reconcile::run(&Context::load(&global)?, &args)),
+        Command::Event(command) => on_runtime(event::run(&Context::load(&global)?, &command)),
+        Command::Gate(GateCommand::Run(args)) => gate::run(&Context::load(&global)?, &args),
+        #[cfg(feature = "lab")]
+        Command::Lab(crate::cli::LabCommand::Up(args)) => on_runtime(lab::up(&args)),
+        #[cfg(feature = "lab")]
+        Command::Demo(args) => on_runtime(demo::run(&args)),
+    }
+}
+
+fn on_runtime(command: impl Future<Output = Outcome>) -> Outcome {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::cannot_tell(anyhow::Error::new(error).context("start the runtime")))?
+        .block_on(command)
+}

@@ -1,0 +1,347 @@
+//! `driftline check`: what can be verified, changing nothing.
+
+use serde::Serialize;
+use stores::{Collection, End, Identity, KeyShape, NativeStatus, Role, StoreError};
+
+use super::{Context, print};
+use crate::cli::Format;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::selection::Selection;
+use crate::topology::{self, Unit};
+
+/// What was found.
+#[derive(Debug, Serialize)]
+struct Report {
+    /// The configuration and every end are fit for what was asked.
+    fine: bool,
+    connections: Vec<ConnectionReport>,
+}
+
+#[derive(Debug, Serialize)]
+struct ConnectionReport {
+    connection: String,
+    writers: Vec<String>,
+    sites: Vec<SiteReport>,
+    pairs: Vec<PairReport>,
+    datasets: Vec<DatasetReport>,
+}
+
+#[derive(Debug, Serialize)]
+struct SiteReport {
+    site: String,
+    identity: Option<Identity>,
+    status: Option<NativeStatus>,
+    /// What is not as the canaries need it.
+    canary_problems: Vec<String>,
+    problem: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct PairReport {
+    primary_site: String,
+    secondary_site: String,
+    relation: Option<stores::Relation>,
+    problem: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct DatasetReport {
+    dataset: String,
+    tables: Vec<TableReport>,
+    unmatched_patterns: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct TableReport {
+    table: String,
+    rows_estimate: Option<u64>,
+    /// Why it, or a part of it, cannot be verified; empty when it can.
+    not_verifiable: Vec<String>,
+}
+
+pub(super) async fn run(context: &Context) -> Outcome {
+    let mut exit = Exit::Fine;
+    let mut connections = Vec::new();
+    for unit in topology::units(&context.config) {
+        connections.push(connection(&unit, &mut exit).await);
+    }
+    if connections.is_empty() {
+        return Err(Failure::refused(anyhow::anyhow!(
+            "the configuration has no connections: nothing to check"
+        )));
+    }
+    let report = Report {
+        fine: exit == Exit::Fine,
+        connections,
+    };
+    print::line(&match context.format {
+        Format::Json => {
+            serde_json::to_string_pretty(&report).map_err(|error| Failure::cannot_tell(anyhow::Error::new(error)))?
+        }
+        Format::Human => words(&report),
+    })?;
+    Ok(exit)
+}
+
+/// Raises the exit code: a refusal (configuration, identity) beats what could not be told.
+fn raise(exit: &mut Exit, to: Exit) {
+    *exit = match (*exit, to) {
+        (Exit::Refused, _) | (_, Exit::Refused) => Exit::Refused,
+        (Exit::CannotTell, _) | (_, Exit::CannotTell) => Exit::CannotTell,
+        (other, Exit::Fine) => other,
+        (_, other) => other,
+    };
+}
+
+fn fault(exit: &mut Exit, error: StoreError) -> String {
+    let failure = Failure::from(error);
+    raise(exit, failure.exit);
+    failure.error.to_string()
+}
+
+async fn connection(unit: &Unit<'_>, exit: &mut Exit) -> ConnectionReport {
+    let mut sites = Vec::new();
+    let mut reached: Vec<(String, Identity)> = Vec::new();
+    let mut catalog = None;
+    for site in unit.aurora.sites.keys() {
+        let (report, collections) = look_at(unit, site, exit).await;
+        if let Some(identity) = &report.identity {
+            reached.push((site.clone(), identity.clone()));
+        }
+        if site == unit.primary() {
+            catalog = collections;
+        }
+        sites.push(report);
+    }
+    let pairs = unit
+        .secondaries()
+        .map(|secondary| pair(unit, secondary, &reached, exit))
+        .collect();
+    let datasets = catalog.map(|tables| datasets(unit, &tables, exit)).unwrap_or_default();
+    ConnectionReport {
+        connection: unit.name.to_owned(),
+        writers: unit.writers.iter().map(|site| (*site).to_owned()).collect(),
+        sites,
+        pairs,
+        datasets,
+    }
+}
+
+async fn look_at(unit: &Unit<'_>, site: &str, exit: &mut Exit) -> (SiteReport, Option<Vec<Collection>>) {
+    let mut report = SiteReport {
+        site: site.to_owned(),
+        identity: None,
+        status: None,
+        canary_problems: Vec::new(),
+        problem: None,
+    };
+    let end: End = match unit.reader_end(site) {
+        Ok(end) => end,
+        Err(error) => {
+            report.problem = Some(fault(exit, error));
+            return (report, None);
+        }
+    };
+    match end.identify.identity().await {
+        Ok(identity) => report.identity = Some(identity),
+        Err(error) => {
+            report.problem = Some(fault(exit, error));
+            return (report, None);
+        }
+    }
+    if let Some(status) = &end.status {
+        match status.status().await {
+            Ok(status) => report.status = Some(status),
+            Err(error) => report.problem = Some(fault(exit, error)),
+        }
+    }
+    match stores::aurora::check_canary(unit.aurora, site, stores::aurora::Endpoint::Reader).await {
+        Ok(problems) => {
+            if !problems.is_empty() {
+                raise(exit, Exit::CannotTell);
+            }
+            report.canary_problems = problems;
+        }
+        Err(error) => report.canary_problems.push(fault(exit, error)),
+    }
+    let Some(catalog) = &end.catalog else {
+        return (report, None);
+    };
+    match catalog.collections().await {
+        Ok(collections) => (report, Some(collections)),
+        Err(error) => {
+            report.problem = Some(fault(exit, error));
+            (report, None)
+        }
+    }
+}
+
+fn pair(unit: &Unit<'_>, secondary: &str, reached: &[(String, Identity)], exit: &mut Exit) -> PairReport {
+    let identity = |site: &str| {
+        reached
+            .iter()
+            .find(|(name, _)| name == site)
+            .map(|(_, identity)| identity)
+    };
+    let mut report = PairReport {
+        primary_site: unit.primary().to_owned(),
+        secondary_site: secondary.to_owned(),
+        relation: None,
+        problem: None,
+    };
+    let (Some(a), Some(b)) = (identity(unit.primary()), identity(secondary)) else {
+        report.problem = Some("not both ends could be reached".to_owned());
+        raise(exit, Exit::CannotTell);
+        return report;
+    };
+    if a.same_data(b) {
+        report.problem = Some(format!(
+            "both sites reach the same data ({}): a comparison would prove nothing; correct the addresses",
+            a.instance
+        ));
+        raise(exit, Exit::Refused);
+        return report;
+    }
+    match topology::relation(unit.aurora.relation, a, b) {
+        Ok(relation) => report.relation = Some(relation),
+        Err(problem) => {
+            report.problem = Some(problem);
+            raise(exit, Exit::Refused);
+        }
+    }
+    report
+}
+
+fn datasets(unit: &Unit<'_>, collections: &[Collection], exit: &mut Exit) -> Vec<DatasetReport> {
+    let mut reports = Vec::new();
+    for (name, tables) in &unit.datasets {
+        // The patterns were checked when the configuration was read.
+        let Ok(selection) = Selection::of(tables) else { continue };
+        let unmatched = selection.unmatched(collections);
+        let report = DatasetReport {
+            dataset: (*name).to_owned(),
+            unmatched_patterns: unmatched.into_iter().map(str::to_owned).collect(),
+            tables: collections
+                .iter()
+                .filter(|collection| selection.selects(&collection.name) && !collection.is_canary)
+                .map(table)
+                .collect(),
+        };
+        if !report.unmatched_patterns.is_empty() || report.tables.iter().any(|table| !table.not_verifiable.is_empty()) {
+            raise(exit, Exit::CannotTell);
+        }
+        reports.push(report);
+    }
+    reports
+}
+
+fn table(collection: &Collection) -> TableReport {
+    let mut not_verifiable = Vec::new();
+    not_verifiable.extend(collection.unreadable.clone());
+    if let KeyShape::Unusable(reason) = &collection.key {
+        not_verifiable.push(format!("no usable key: {reason}"));
+    }
+    for column in &collection.columns {
+        if let Some(reason) = &column.not_comparable {
+            not_verifiable.push(format!("column {}: {reason}", column.name));
+        }
+    }
+    TableReport {
+        table: collection.name.clone(),
+        rows_estimate: collection.rows_estimate,
+        not_verifiable,
+    }
+}
+
+fn words(report: &Report) -> String {
+    let mut lines = Vec::new();
+    for connection in &report.connections {
+        lines.push(format!(
+            "connection {}  (writers: {})",
+            connection.connection,
+            connection.writers.join(", ")
+        ));
+        for site in &connection.sites {
+            site_words(site, &mut lines);
+        }
+        for pair in &connection.pairs {
+            let relation = match (&pair.relation, &pair.problem) {
+                (Some(relation), None) => relation.word().to_owned(),
+                (_, Some(problem)) => format!("PROBLEM: {problem}"),
+                (None, None) => "unknown".to_owned(),
+            };
+            lines.push(format!(
+                "  pair {} -> {}: {relation}",
+                pair.primary_site, pair.secondary_site
+            ));
+        }
+        for dataset in &connection.datasets {
+            dataset_words(dataset, &mut lines);
+        }
+    }
+    lines.push(match report.fine {
+        true => "everything selected can be verified".to_owned(),
+        false => "NOT everything can be verified: see PROBLEM lines".to_owned(),
+    });
+    lines.join("\n")
+}
+
+fn site_words(site: &SiteReport, lines: &mut Vec<String>) {
+    if let Some(identity) = &site.identity {
+        let role = match identity.role {
+            Role::Writable => "takes writes",
+            Role::ReadOnly => "read only (in recovery)",
+        };
+        lines.push(format!("  site {}: {}, {role}", site.site, identity.version));
+        lines.push(format!("    identity {}", identity.instance));
+    }
+    if let Some(status) = &site.status {
+        let figure = |value: Option<u64>, unit: &str| {
+            value.map_or("not collected".to_owned(), |value| format!("{value} {unit}"))
+        };
+        lines.push(format!(
+            "    store's own lag {}, {}; link {}",
+            figure(status.lag_us, "us"),
+            figure(status.lag_bytes, "bytes"),
+            status.link.as_deref().unwrap_or("not visible to this role")
+        ));
+        if status.is_logical {
+            lines.push(
+                "    PROBLEM: takes part in logical replication: its tables are not verified by this version"
+                    .to_owned(),
+            );
+        }
+    }
+    lines.extend(
+        site.problem
+            .iter()
+            .map(|problem| format!("  site {}: PROBLEM: {problem}", site.site)),
+    );
+    lines.extend(
+        site.canary_problems
+            .iter()
+            .map(|problem| format!("    canaries: PROBLEM: {problem}")),
+    );
+}
+
+fn dataset_words(dataset: &DatasetReport, lines: &mut Vec<String>) {
+    lines.push(format!(
+        "  dataset {}: {} tables",
+        dataset.dataset,
+        dataset.tables.len()
+    ));
+    for pattern in &dataset.unmatched_patterns {
+        lines.push(format!("    PROBLEM: pattern `{pattern}` matches no table"));
+    }
+    for table in &dataset.tables {
+        let rows = table
+            .rows_estimate
+            .map_or("unknown".to_owned(), |rows| rows.to_string());
+        if table.not_verifiable.is_empty() {
+            lines.push(format!("    {}: about {rows} rows, can be verified", table.table));
+        }
+        for reason in &table.not_verifiable {
+            lines.push(format!("    {}: PROBLEM: {reason}", table.table));
+        }
+    }
+}

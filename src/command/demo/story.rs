@@ -1,0 +1,380 @@
+//! The story, act by act.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, anyhow};
+use lab::{Pattern, Side, Touches, Workload, WorkloadOptions};
+use probes::{Metrics, Rpo};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::{AFTERWARDS, CUT, Exit, Failure, NEW_SITE, OLD_SITE, Outcome, STEADY, Stage, truth};
+use crate::cli::{EventEndArgs, EventKindArg, EventMarkArgs, EventStartArgs, GateArgs, Mark, ReconcileArgs};
+use crate::command::lab::DATABASE;
+use crate::command::probe::Measured;
+use crate::command::{Context, event, gate, lab as lab_command, print, probe, reconcile, rpo};
+
+/// Rows that both sides change after they part.
+const CONFLICTS: std::ops::RangeInclusive<i64> = 101..=107;
+
+/// Plays the story and tells it; `Found` never comes out of it: what is planted and found is the demo's success.
+pub(super) async fn play(folder: &Path, begun: Instant) -> Outcome {
+    let told = Teller { begun };
+    told.line(
+        "driftline demo: lag, a failover, what it lost, what differs, and a verdict; on PostgreSQL servers of its own",
+    )?;
+
+    told.act("1. A streaming pair")?;
+    let stage = lab_command::stage(folder, lab::demo::ROWS)
+        .await
+        .map_err(Failure::cannot_tell)?;
+    told.line(&format!(
+        "   {OLD_SITE} takes writes, {NEW_SITE} follows; {} rows in {}",
+        lab::demo::ROWS,
+        lab::demo::TABLES.join(", ")
+    ))?;
+
+    let story = Story { stage, told };
+    let matched = story.play().await;
+    let Story { stage, told } = story;
+    let pages = (stage.config_file.clone(), stage.context.output.clone());
+    stage.pair.shutdown().await;
+    let matched = matched?;
+    told.files(&pages.0, &pages.1)?;
+    told.line(&format!(
+        "\ndone in {:.0} s: planted and found {}",
+        begun.elapsed().as_secs_f64(),
+        if matched { "agree" } else { "DIFFER" }
+    ))?;
+    Ok(if matched { Exit::Fine } else { Exit::Found })
+}
+
+struct Story {
+    stage: Stage,
+    told: Teller,
+}
+
+impl Story {
+    async fn play(&self) -> Result<bool, Failure> {
+        let context = &self.stage.context;
+        let probe = RunningProbe::start(context).await?;
+        self.steady().await?;
+        event::start(
+            context,
+            &EventStartArgs {
+                kind: EventKindArg::Failover,
+                from: OLD_SITE.to_owned(),
+                to: NEW_SITE.to_owned(),
+                exercise: true,
+                scenario: Some("replication is cut, then the standby is promoted".to_owned()),
+                dataset: Vec::new(),
+                at: None,
+                notes: String::new(),
+            },
+        )?;
+        let old = self.cut(&probe).await?;
+        let new = self.promote().await?;
+        let measured = probe.stop().await?;
+        self.told.indented(&reports::render::lag_terminal(&measured.lag))?;
+
+        let after = promoted(context)?;
+        let lost_is_right = self.prove_loss(&after).await?;
+        let differences_are_right = self.reconcile(&after, old, new).await?;
+        event::end(
+            &after,
+            &EventEndArgs {
+                event: "latest".to_owned(),
+                outcome: Some("drill over".to_owned()),
+                at: None,
+            },
+        )?;
+        self.judge(&after)?;
+        Ok(lost_is_right && differences_are_right)
+    }
+
+    async fn steady(&self) -> Result<(), Failure> {
+        self.told.act("2. Lag, measured by canaries while the shop sells")?;
+        let workload = self
+            .workload(self.stage.pair.primary(), WorkloadOptions::new(DATABASE, "payments"))
+            .await?;
+        tokio::time::sleep(STEADY).await;
+        let written = workload.stop().await.map_err(Failure::cannot_tell)?;
+        self.told.line(&format!(
+            "   {} writes to payments in {} s",
+            written.writes(),
+            STEADY.as_secs()
+        ))
+    }
+
+    /// Replication is cut while the old primary goes on to take writes: nobody else will ever have them.
+    async fn cut(&self, probe: &RunningProbe) -> Result<Touches, Failure> {
+        self.told.act("3. Replication is cut; the old primary writes on")?;
+        let pair = &self.stage.pair;
+        pair.wait_replayed(CUT).await.map_err(Failure::cannot_tell)?;
+        pair.cut();
+        let workload = self
+            .workload(pair.primary(), WorkloadOptions::new(DATABASE, "payments"))
+            .await?;
+        tokio::time::sleep(CUT).await;
+        let mut touches = workload.stop().await.map_err(Failure::cannot_tell)?.touches;
+        self.change_conflicting(pair.primary(), "by the old side", &mut touches)
+            .await?;
+        if let Some(age) = probe.oldest_unseen() {
+            self.told
+                .line(&format!("   the oldest unseen canary is {age:.1} s old and rising"))?;
+        }
+        Ok(touches)
+    }
+
+    async fn promote(&self) -> Result<Touches, Failure> {
+        self.told
+            .act(&format!("4. {NEW_SITE} is promoted and takes new writes"))?;
+        let pair = &self.stage.pair;
+        pair.promote().await.map_err(Failure::cannot_tell)?;
+        let mark = |mark| EventMarkArgs {
+            mark,
+            event: "latest".to_owned(),
+            at: None,
+        };
+        let marked = event::mark(&self.stage.context, &mark(Mark::Promoted)).await?;
+        for fork in marked.forks.values() {
+            let at = jiff::Timestamp::from_microsecond(fork.at_high_us).map_err(Failure::cannot_tell)?;
+            self.told
+                .line(&format!("   the copies parted after the commit of {at}"))?;
+        }
+        let workload = self
+            .workload(pair.standby(), WorkloadOptions::new(DATABASE, "orders"))
+            .await?;
+        event::mark(&self.stage.context, &mark(Mark::TrafficShifted)).await?;
+        tokio::time::sleep(AFTERWARDS).await;
+        let mut touches = workload.stop().await.map_err(Failure::cannot_tell)?.touches;
+        self.change_conflicting(pair.standby(), "by the new side", &mut touches)
+            .await?;
+        Ok(touches)
+    }
+
+    async fn workload(&self, server: &lab::PgServer, options: WorkloadOptions) -> Result<Workload, Failure> {
+        let options = WorkloadOptions {
+            pattern: Pattern::Mixed,
+            ..options
+        };
+        Workload::start(server, options).await.map_err(Failure::cannot_tell)
+    }
+
+    async fn change_conflicting(
+        &self,
+        server: &lab::PgServer,
+        note: &str,
+        touches: &mut Touches,
+    ) -> Result<(), Failure> {
+        let sql = format!(
+            "update public.customers set note = '{note}' where id between {} and {}",
+            CONFLICTS.start(),
+            CONFLICTS.end()
+        );
+        server.execute(DATABASE, &sql).await.map_err(Failure::cannot_tell)?;
+        for id in CONFLICTS {
+            touches.note("public.customers", &format!("{{\"id\":{id}}}"), true, true);
+        }
+        Ok(())
+    }
+
+    /// The ledger against the promoted end; and, since the old primary is still there in a demo, against its ring.
+    async fn prove_loss(&self, after: &Context) -> Result<bool, Failure> {
+        self.told
+            .act("5. How much was lost? The ledger against the promoted server (`driftline rpo`)")?;
+        let loss = rpo::prove(after, "latest").await?;
+        self.told.indented(&loss.terminal())?;
+        let mut right = true;
+        for rpo in &loss.results {
+            let planted = self
+                .canaries_only_at_the_old_primary(rpo)
+                .await
+                .map_err(Failure::cannot_tell)?;
+            right &= planted == rpo.lost;
+            self.told.line(&format!(
+                "   canaries only at the old primary: {planted}; found lost: {}",
+                rpo.lost
+            ))?;
+        }
+        Ok(right)
+    }
+
+    async fn canaries_only_at_the_old_primary(&self, rpo: &Rpo) -> Result<u64> {
+        let newest = format!(
+            "select coalesce(max(seq), 0)::text from driftline.canary where epoch = '{}'",
+            rpo.epoch
+        );
+        let survivor = self
+            .stage
+            .pair
+            .standby()
+            .value("driftline", &newest)
+            .await?
+            .unwrap_or_default();
+        let count = format!(
+            "select count(*)::text from driftline.canary where epoch = '{}' and seq > {survivor}",
+            rpo.epoch
+        );
+        let lost = self
+            .stage
+            .pair
+            .primary()
+            .value("driftline", &count)
+            .await?
+            .unwrap_or_default();
+        lost.parse().context("count the canaries of the old primary")
+    }
+
+    async fn reconcile(&self, after: &Context, old: Touches, new: Touches) -> Result<bool, Failure> {
+        self.told
+            .act("6. The old primary is back, independent. What differs? (`driftline reconcile run`)")?;
+        let truth = Touches::truth(&old, &new, Side::New);
+        let file = after.output.join("planted.json");
+        std::fs::create_dir_all(&after.output).map_err(Failure::cannot_tell)?;
+        truth.write(&file).map_err(Failure::cannot_tell)?;
+        let args = ReconcileArgs {
+            dataset: Vec::new(),
+            event: Some("latest".to_owned()),
+            relation: None,
+            include_values: false,
+        };
+        let (_, results) = reconcile::compare(after, &args, CancellationToken::new()).await?;
+        let mut right = true;
+        for findings in &results {
+            self.told.indented(&findings.terminal())?;
+            let found = truth::found(&after.output, findings).map_err(Failure::cannot_tell)?;
+            let (table, mismatches) = truth::against(&truth, &found);
+            self.told.indented(&table)?;
+            self.told.indented(&mismatches.to_string())?;
+            right &= mismatches.is_empty() && findings.complete;
+        }
+        Ok(right && !results.is_empty())
+    }
+
+    fn judge(&self, after: &Context) -> Result<(), Failure> {
+        self.told.act("7. Go or no go? (`driftline gate run ninety-day`)")?;
+        let args = GateArgs {
+            policy: "ninety-day".to_owned(),
+            from: None,
+            to: None,
+            event: Some("latest".to_owned()),
+            evidence: None,
+        };
+        let (exit, text) = gate::judge(after, &args)?;
+        self.told.indented(&text)?;
+        if exit != Exit::Found {
+            return Err(Failure::cannot_tell(anyhow!(
+                "the gate did not see the proved loss as NO-GO"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// The context of commands that come after the promotion: the new site writes.
+fn promoted(context: &Context) -> Result<Context, Failure> {
+    let mut after = context.clone();
+    after
+        .config
+        .state_writers(&[NEW_SITE.to_owned()])
+        .map_err(Failure::refused)?;
+    Ok(after)
+}
+
+/// A probe on a thread and a runtime of its own, as in production.
+struct RunningProbe {
+    shutdown: CancellationToken,
+    metrics: Arc<Metrics>,
+    ended: oneshot::Receiver<Result<Measured, Failure>>,
+}
+
+impl RunningProbe {
+    async fn start(context: &Context) -> Result<Self, Failure> {
+        let shutdown = CancellationToken::new();
+        let (ends, ended) = oneshot::channel();
+        let (starts, started) = oneshot::channel();
+        let runtime = probes::runtime()
+            .context("start the probe's runtime")
+            .map_err(Failure::cannot_tell)?;
+        let (token, context) = (shutdown.clone(), context.clone());
+        std::thread::Builder::new()
+            .name("probe".to_owned())
+            .spawn(move || {
+                let result = runtime.block_on(probe::measure(&context, token, Some(starts)));
+                // The story has ended before its probe: there is nobody to tell.
+                drop(ends.send(result));
+            })
+            .context("start the probe's thread")
+            .map_err(Failure::cannot_tell)?;
+        match started.await {
+            Ok(metrics) => Ok(Self {
+                shutdown,
+                metrics,
+                ended,
+            }),
+            Err(_) => match ended.await {
+                Ok(Err(failure)) => Err(failure),
+                _ => Err(Failure::cannot_tell(anyhow!("the probe ended before it began"))),
+            },
+        }
+    }
+
+    /// The age of the oldest unseen canary, seconds, as `/metrics` says it.
+    fn oldest_unseen(&self) -> Option<f64> {
+        let text = self.metrics.render();
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("driftline_oldest_unseen_seconds{"))?;
+        line.rsplit(' ').next()?.parse().ok()
+    }
+
+    async fn stop(self) -> Result<Measured, Failure> {
+        self.shutdown.cancel();
+        self.ended
+            .await
+            .context("the probe's thread")
+            .map_err(Failure::cannot_tell)?
+    }
+}
+
+/// Tells the story on standard output.
+struct Teller {
+    begun: Instant,
+}
+
+impl Teller {
+    fn act(&self, title: &str) -> Result<(), Failure> {
+        print::line(&format!("\n{title}  [{:.0} s]", self.begun.elapsed().as_secs_f64()))
+    }
+
+    fn line(&self, text: &str) -> Result<(), Failure> {
+        print::line(text)
+    }
+
+    fn indented(&self, text: &str) -> Result<(), Failure> {
+        match text.trim_end() {
+            "" => Ok(()),
+            text => print::line(
+                &text
+                    .lines()
+                    .map(|line| format!("   {line}"))
+                    .collect::<Vec<_>>()
+                    .join("\n"),
+            ),
+        }
+    }
+
+    fn files(&self, config: &Path, output: &Path) -> Result<(), Failure> {
+        self.act("8. The files, and two queries to try")?;
+        let out = output.display();
+        print::line(&format!(
+            "   configuration  {}\n   Parquet        {out}/TABLE/run_date=YYYY-MM-DD/\n   report         {out}/gate.html\n   truth          {out}/planted.json\n\n   \
+             duckdb -c \"select origin, class, count(*) from '{out}/divergences/*/*.parquet' group by all order by all\"\n   \
+             duckdb -c \"select interval_start, planned, seen, lost, low_p99_us, high_p99_us from '{out}/lag_intervals/*/*.parquet' order by all\"",
+            config.display()
+        ))
+    }
+}

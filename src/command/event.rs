@@ -1,0 +1,207 @@
+//! `driftline event start | mark | end | list`
+
+use anyhow::{Context as _, anyhow};
+use jiff::Timestamp;
+use reports::{Event, EventKind};
+
+use super::{Context, print};
+use crate::cli::{EventCommand, EventEndArgs, EventKindArg, EventMarkArgs, EventStartArgs, Format, Mark};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::{run, topology};
+
+pub(super) async fn run(context: &Context, command: &EventCommand) -> Outcome {
+    match command {
+        EventCommand::Start(args) => tell(context, &start(context, args)?),
+        EventCommand::Mark(args) => tell(context, &mark(context, args).await?),
+        EventCommand::End(args) => tell(context, &end(context, args)?),
+        EventCommand::List => list(context),
+    }
+}
+
+impl From<EventKindArg> for EventKind {
+    fn from(kind: EventKindArg) -> Self {
+        match kind {
+            EventKindArg::Failover => Self::Failover,
+            EventKindArg::Switchover => Self::Switchover,
+            EventKindArg::Failback => Self::Failback,
+            EventKindArg::Restore => Self::Restore,
+            EventKindArg::Maintenance => Self::Maintenance,
+        }
+    }
+}
+
+/// Declares an event.
+pub(crate) fn start(context: &Context, args: &EventStartArgs) -> Result<Event, Failure> {
+    for site in [&args.from, &args.to] {
+        if !context.config.site.contains_key(site) {
+            let known: Vec<&str> = context.config.site.keys().map(String::as_str).collect();
+            return Err(Failure::refused(anyhow!(
+                "unknown site `{site}`; known: {}",
+                known.join(", ")
+            )));
+        }
+    }
+    if let Some(dataset) = args
+        .dataset
+        .iter()
+        .find(|name| !context.config.dataset.contains_key(*name))
+    {
+        let known: Vec<&str> = context.config.dataset.keys().map(String::as_str).collect();
+        return Err(Failure::refused(anyhow!(
+            "unknown dataset `{dataset}`; known: {}",
+            known.join(", ")
+        )));
+    }
+    let event = Event {
+        event_id: uuid::Uuid::now_v7().to_string(),
+        kind: args.kind.into(),
+        exercise: args.exercise,
+        datasets: args.dataset.clone(),
+        from_site: args.from.clone(),
+        to_site: args.to.clone(),
+        declared_at_us: instant(args.at),
+        promoted_at_us: None,
+        traffic_shifted_at_us: None,
+        verified_at_us: None,
+        ended_at_us: None,
+        forks: std::collections::BTreeMap::new(),
+        outcome: None,
+        scenario: args.scenario.clone(),
+        executed_by: run::executed_by(),
+        notes: args.notes.clone(),
+        revision: 0,
+    };
+    save(context, event)
+}
+
+/// Records an instant. `promoted` reads the fork of each connection that the event's new site is part of; what cannot be read is told
+/// and leaves that connection without a fork.
+pub(crate) async fn mark(context: &Context, args: &EventMarkArgs) -> Result<Event, Failure> {
+    let mut event = find(context, &args.event)?;
+    let at = instant(args.at);
+    match args.mark {
+        Mark::Promoted => {
+            event.promoted_at_us = Some(at);
+            for unit in topology::units(&context.config) {
+                if !unit.has_site(&event.to_site) || !unit.carries_any_of(&event.datasets) {
+                    continue;
+                }
+                let fork = topology::fork(&unit, &event.to_site).await.map_err(|error| {
+                    Failure::from(error).context(format!(
+                        "event {} is not marked: the fork of connection {} could not be read at {}; mark it again when the \
+                         promoted server answers, before it restarts",
+                        event.event_id, unit.name, event.to_site
+                    ))
+                })?;
+                event.forks.insert(unit.name.to_owned(), fork);
+            }
+        }
+        Mark::TrafficShifted => event.traffic_shifted_at_us = Some(at),
+        Mark::Verified => event.verified_at_us = Some(at),
+    }
+    event.revision += 1;
+    save(context, event)
+}
+
+/// Closes an event.
+pub(crate) fn end(context: &Context, args: &EventEndArgs) -> Result<Event, Failure> {
+    let mut event = find(context, &args.event)?;
+    event.ended_at_us = Some(instant(args.at));
+    event.outcome = args.outcome.clone().or(event.outcome);
+    event.revision += 1;
+    save(context, event)
+}
+
+/// The event with this ID, or the newest for `latest`.
+pub(crate) fn find(context: &Context, id: &str) -> Result<Event, Failure> {
+    let folder = &context.config.state;
+    let events = Event::load_all(folder)
+        .with_context(|| format!("read the events in {}", folder.display()))
+        .map_err(Failure::cannot_tell)?;
+    let found = match id {
+        "latest" => events.last(),
+        _ => events.iter().find(|event| event.event_id == id),
+    };
+    found.cloned().ok_or_else(|| {
+        Failure::refused(anyhow!(
+            "no event `{id}` in {}; `driftline event list` shows those that are there, `event start` declares one",
+            folder.display()
+        ))
+    })
+}
+
+fn save(context: &Context, event: Event) -> Result<Event, Failure> {
+    let folder = &context.config.state;
+    event
+        .save(folder)
+        .with_context(|| format!("write event {} to {}", event.event_id, folder.display()))
+        .map_err(Failure::cannot_tell)?;
+    reports::render::write_event(&context.output, &event.event_id, &event)
+        .with_context(|| format!("write the events table to {}", context.output.display()))
+        .map_err(Failure::cannot_tell)?;
+    Ok(event)
+}
+
+fn instant(at: Option<Timestamp>) -> i64 {
+    at.map_or_else(run::now_us, Timestamp::as_microsecond)
+}
+
+fn tell(context: &Context, event: &Event) -> Outcome {
+    let text = match context.format {
+        Format::Json => {
+            serde_json::to_string_pretty(event).map_err(|error| Failure::cannot_tell(anyhow::Error::new(error)))?
+        }
+        Format::Human => words(event),
+    };
+    print::line(&text)?;
+    Ok(Exit::Fine)
+}
+
+fn words(event: &Event) -> String {
+    let mut lines = vec![format!(
+        "event {}  {}{}  {} -> {}",
+        event.event_id,
+        event.kind.word(),
+        if event.exercise { " (exercise)" } else { "" },
+        event.from_site,
+        event.to_site
+    )];
+    let instants = [
+        ("declared", Some(event.declared_at_us)),
+        ("promoted", event.promoted_at_us),
+        ("traffic shifted", event.traffic_shifted_at_us),
+        ("verified", event.verified_at_us),
+        ("ended", event.ended_at_us),
+    ];
+    for (name, at_us) in instants {
+        if let Some(at) = at_us.and_then(|at_us| Timestamp::from_microsecond(at_us).ok()) {
+            lines.push(format!("  {name:<16}{at}"));
+        }
+    }
+    for (connection, fork) in &event.forks {
+        let (low, high) = (
+            Timestamp::from_microsecond(fork.at_low_us),
+            Timestamp::from_microsecond(fork.at_high_us),
+        );
+        if let (Ok(low), Ok(high)) = (low, high) {
+            lines.push(format!("  fork of {connection}: [{low}, {high}], {}", fork.evidence));
+        }
+    }
+    lines.join("\n")
+}
+
+fn list(context: &Context) -> Outcome {
+    let folder = &context.config.state;
+    let events = Event::load_all(folder)
+        .with_context(|| format!("read the events in {}", folder.display()))
+        .map_err(Failure::cannot_tell)?;
+    let text = match context.format {
+        Format::Json => {
+            serde_json::to_string_pretty(&events).map_err(|error| Failure::cannot_tell(anyhow::Error::new(error)))?
+        }
+        Format::Human if events.is_empty() => format!("no events in {}", folder.display()),
+        Format::Human => events.iter().map(words).collect::<Vec<_>>().join("\n"),
+    };
+    print::line(&text)?;
+    Ok(Exit::Fine)
+}

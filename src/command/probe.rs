@@ -1,0 +1,326 @@
+//! `driftline probe`: wires routes, the ledger, `/metrics` and the lag tables, and drains.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use probes::{Metrics, Output, Polling, Readiness, Route, RouteSpec, Setting, Summary, SystemClock};
+use reports::render::{LagSummary, LagTables, RouteLag, lag_terminal};
+use reports::runs;
+use reports::tables::{RunKind, RunRow, RunStatus};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{Context, print};
+use crate::cli::{Format, ProbeArgs};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::run::Run;
+use crate::topology::{self, Unit};
+use crate::{run, stop};
+
+/// How long canaries that are under way when the probe is stopped are waited for.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Rows between the engine and the tables; the engine keeps its own, larger backlog in the ledger.
+const OUTPUT_MAX: usize = 1024;
+
+/// How often rows become files.
+const SHOW_EVERY: Duration = Duration::from_secs(60);
+
+/// Lag of each route over the whole run.
+type Lag = Vec<(Route, RouteLag)>;
+
+/// What a probe measured.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    /// The fate of the canaries.
+    pub(crate) summary: Summary,
+    /// How long they took.
+    pub(crate) lag: Lag,
+}
+
+/// Runs the probe on a runtime of its own, until SIGTERM, Ctrl-C or `--for`.
+pub(super) fn run(context: &Context, args: &ProbeArgs) -> Outcome {
+    let runtime = probes::runtime()
+        .context("start the probe's runtime")
+        .map_err(Failure::cannot_tell)?;
+    let measured = runtime.block_on(async {
+        let shutdown = stop::on_signal()
+            .context("listen for signals")
+            .map_err(Failure::cannot_tell)?;
+        if let Some(limit) = args.limit {
+            let shutdown = shutdown.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(limit).await;
+                shutdown.cancel();
+            });
+        }
+        measure(context, shutdown, None).await
+    })?;
+    tell(context, &measured)?;
+    Ok(if measured.summary.is_drained() {
+        Exit::Fine
+    } else {
+        Exit::CannotTell
+    })
+}
+
+/// Probes every route of the configuration until `shutdown`, leaving evidence in the output folder.
+/// `started` is sent the live figures once the endpoints are up.
+pub(crate) async fn measure(
+    context: &Context,
+    shutdown: CancellationToken,
+    started: Option<tokio::sync::oneshot::Sender<Arc<Metrics>>>,
+) -> Result<Measured, Failure> {
+    let run = Run::begin();
+    let routes = routes(context, &run)?;
+    if routes.is_empty() {
+        return Err(Failure::refused(anyhow!(
+            "the configuration has no route to probe: it needs a connection with two sites"
+        )));
+    }
+    let row = start(context, &run, &routes)?;
+    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
+    let readiness = Arc::new(Readiness::default());
+    let service = CancellationToken::new();
+    let server = serve(context, &metrics, &readiness, &service).await?;
+    if let Some(started) = started {
+        // Nobody waits for it any more when this fails.
+        drop(started.send(metrics.clone()));
+    }
+
+    let (sender, receiver) = mpsc::channel(OUTPUT_MAX);
+    let tables = LagTables::create(&context.output, &run.id);
+    // A folder that cannot be written ends the probe: evidence that nobody can read is not measured.
+    let broken = shutdown.child_token();
+    let writer = {
+        let broken = broken.clone();
+        tokio::task::spawn_blocking(move || write(tables, receiver, &broken))
+    };
+    let setting = Setting {
+        ledger_folder: context.config.ledger.path.clone(),
+        shutdown: broken,
+        drain_deadline: DRAIN_DEADLINE,
+        output: sender,
+        metrics,
+        readiness,
+        clock: Arc::new(SystemClock::new()),
+        seed: rand::random(),
+    };
+    let measured = probes::run(routes, setting).await;
+    let written = writer
+        .await
+        .context("the writer of lag tables")
+        .map_err(Failure::cannot_tell)?;
+    service.cancel();
+    let served = server
+        .await
+        .context("the metrics service")
+        .map_err(Failure::cannot_tell)?;
+    let result = measured
+        .map_err(|error| Failure::cannot_tell(anyhow::Error::new(error)))
+        .and_then(|summary| written.map(|lag| Measured { summary, lag }))
+        .and_then(|measured| {
+            served.context("serve /metrics").map_err(Failure::cannot_tell)?;
+            Ok(measured)
+        });
+    finish(context, row, result)
+}
+
+fn routes(context: &Context, run: &Run) -> Result<Vec<RouteSpec>, Failure> {
+    let here = context
+        .config
+        .here
+        .clone()
+        .or_else(|| std::env::var("DRIFTLINE_SITE").ok());
+    let observer = match here {
+        Some(site) => format!("{site}/{}", run.host),
+        None => run.host.clone(),
+    };
+    let mut specs = Vec::new();
+    for unit in topology::units(&context.config) {
+        for primary in &unit.writers {
+            let writer = unit.writer_end(primary)?;
+            for secondary in unit.aurora.sites.keys().filter(|site| site.as_str() != *primary) {
+                let reader = unit.reader_end(secondary)?;
+                specs.push(RouteSpec {
+                    route: route(&unit, primary, secondary, &observer),
+                    stream: stream(primary, secondary, &run.host),
+                    writer: wanted(writer.canary_writer.clone(), primary, "write canaries")?,
+                    reader: wanted(reader.canary_reader.clone(), secondary, "watch canaries")?,
+                    primary_status: writer.status.clone(),
+                    secondary_status: reader.status.clone(),
+                    settings: context.config.defaults.probe.clone(),
+                    polling: Polling::ORDERED,
+                });
+            }
+        }
+    }
+    Ok(specs)
+}
+
+/// The route as evidence names it: by its dataset, or by its connection where one canary stands for several datasets.
+pub(crate) fn route(unit: &Unit<'_>, primary: &str, secondary: &str, observer: &str) -> Route {
+    let mut datasets = unit.datasets.keys();
+    let dataset = match (datasets.next(), datasets.next()) {
+        (Some(only), None) => *only,
+        _ => unit.name,
+    };
+    Route {
+        dataset: dataset.to_owned(),
+        store: "aurora".to_owned(),
+        primary_site: primary.to_owned(),
+        secondary_site: secondary.to_owned(),
+        observer: observer.to_owned(),
+    }
+}
+
+/// The stream of one route of one observer: two observers never share one.
+pub(crate) fn stream(primary: &str, secondary: &str, host: &str) -> String {
+    format!("{primary}>{secondary}@{host}")
+        .chars()
+        .filter(char::is_ascii)
+        .take(100)
+        .collect()
+}
+
+fn wanted<T: ?Sized>(ability: Option<Arc<T>>, site: &str, what: &str) -> Result<Arc<T>, Failure> {
+    ability.ok_or_else(|| Failure::refused(anyhow!("site {site}: this store cannot {what}")))
+}
+
+fn start(context: &Context, run: &Run, routes: &[RouteSpec]) -> Result<RunRow, Failure> {
+    let marked = runs::mark_killed(&context.output, &run.host)
+        .context("mark probes that died")
+        .map_err(Failure::cannot_tell)?;
+    for dead in marked {
+        tracing::warn!(
+            run_id = dead.run_id,
+            "an earlier probe of this host died without an end; marked as killed"
+        );
+    }
+    let mut row = RunRow::begin(
+        RunKind::Probe,
+        run.id.clone(),
+        run.started_at_us,
+        run.executed_by.clone(),
+        run.host.clone(),
+    );
+    row.config_sha256 = Some(reports::tables::Hex(context.config.sha256()));
+    if let [only] = routes {
+        row.dataset = Some(only.route.dataset.clone());
+        row.store = Some(only.route.store.clone());
+        row.primary_site = Some(only.route.primary_site.clone());
+        row.secondary_site = Some(only.route.secondary_site.clone());
+    }
+    runs::write_run(&context.output, row.clone())
+        .context("write the runs table")
+        .map_err(Failure::cannot_tell)?;
+    Ok(row)
+}
+
+/// Writes the run's last row. What went wrong before is told first.
+fn finish(context: &Context, row: RunRow, result: Result<Measured, Failure>) -> Result<Measured, Failure> {
+    let (status, complete, exit) = match &result {
+        Ok(measured) if measured.summary.is_drained() => (RunStatus::Succeeded, true, Exit::Fine),
+        Ok(_) => (RunStatus::Succeeded, false, Exit::CannotTell),
+        Err(failure) => (RunStatus::Failed, false, failure.exit),
+    };
+    let ended = row.next_revision().end(status, complete, exit.code(), run::now_us());
+    let written = runs::write_run(&context.output, ended)
+        .and_then(|_| reports::views::write_views(&context.output))
+        .context("write the runs table")
+        .map_err(Failure::cannot_tell);
+    let measured = result?;
+    written?;
+    Ok(measured)
+}
+
+async fn serve(
+    context: &Context,
+    metrics: &Arc<Metrics>,
+    readiness: &Arc<Readiness>,
+    service: &CancellationToken,
+) -> Result<tokio::task::JoinHandle<std::io::Result<()>>, Failure> {
+    let address = context.config.listen;
+    let listener = tokio::net::TcpListener::bind(address)
+        .await
+        .with_context(|| format!("listen on {address} for /metrics; choose another `listen`"))
+        .map_err(Failure::cannot_tell)?;
+    if let Ok(bound) = listener.local_addr() {
+        tracing::info!("serving http://{bound}/metrics");
+    }
+    Ok(tokio::spawn(probes::serve(
+        listener,
+        metrics.clone(),
+        readiness.clone(),
+        service.clone(),
+    )))
+}
+
+/// Takes rows until the engine is done. On an unwritable folder it stops the engine and keeps taking, so that nothing blocks.
+fn write(mut tables: LagTables, mut rows: mpsc::Receiver<Output>, broken: &CancellationToken) -> Result<Lag, Failure> {
+    let mut failed = None;
+    let mut sum = LagSummary::default();
+    let mut shown = std::time::Instant::now();
+    while let Some(row) = rows.blocking_recv() {
+        if failed.is_some() {
+            continue;
+        }
+        let mut written = match &row {
+            Output::Sample(sample) => tables.sample(sample),
+            Output::Interval(interval) => tables.interval(interval).and_then(|()| sum.add(interval)),
+        };
+        if written.is_ok() && shown.elapsed() >= SHOW_EVERY {
+            shown = std::time::Instant::now();
+            written = tables.show().map(drop);
+        }
+        if let Err(error) = written {
+            tracing::error!("the lag tables cannot be written, so the probe stops: {error}");
+            failed = Some(error);
+            broken.cancel();
+        }
+    }
+    let last = tables.show();
+    match failed.map_or(last.map(drop), Err).and_then(|()| sum.routes()) {
+        Ok(lag) => Ok(lag),
+        Err(error) => Err(Failure::cannot_tell(
+            anyhow::Error::new(error).context("write the lag tables"),
+        )),
+    }
+}
+
+fn tell(context: &Context, measured: &Measured) -> Result<(), Failure> {
+    let text = match context.format {
+        Format::Json => {
+            let lag = |route: &Route| {
+                measured
+                    .lag
+                    .iter()
+                    .find(|(known, _)| known == route)
+                    .map(|(_, lag)| lag)
+            };
+            let routes: Vec<_> = measured
+                .summary
+                .routes
+                .iter()
+                .map(|one| route_json(one, lag(&one.route)))
+                .collect();
+            serde_json::to_string_pretty(
+                &serde_json::json!({ "complete": measured.summary.is_drained(), "routes": routes }),
+            )
+            .map_err(|error| Failure::cannot_tell(anyhow::Error::new(error)))?
+        }
+        Format::Human => lag_terminal(&measured.lag),
+    };
+    print::line(&text)
+}
+
+fn route_json(route: &probes::RouteSummary, lag: Option<&RouteLag>) -> serde_json::Value {
+    let a = &route.accounting;
+    serde_json::json!({
+        "route": route.route, "stream": route.stream, "epoch": route.epoch,
+        "planned": a.planned, "skipped": a.skipped, "write_failed": a.write_failed, "write_unknown": a.write_unknown,
+        "pending": a.pending, "seen": a.seen, "lost": a.lost, "superseded": a.superseded, "stale_reads": route.stale_reads,
+        "lag": lag,
+    })
+}

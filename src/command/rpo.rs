@@ -1,0 +1,118 @@
+//! `driftline rpo`: the ledger against the promoted end.
+
+use anyhow::{Context as _, anyhow};
+use probes::{CutOver, Rpo, RpoQuestion};
+use reports::Event;
+use reports::render::{Loss, write_rpo};
+use reports::runs;
+use reports::tables::{Hex, RunKind, RunRow, RunStatus};
+
+use super::{Context, event, print, probe};
+use crate::cli::{Format, RpoArgs};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::run::{self, Run};
+use crate::topology::{self, Unit};
+
+pub(super) async fn run(context: &Context, args: &RpoArgs) -> Outcome {
+    let loss = prove(context, &args.event).await?;
+    print::line(&match context.format {
+        Format::Json => {
+            serde_json::to_string_pretty(&loss).map_err(|error| Failure::cannot_tell(anyhow::Error::new(error)))?
+        }
+        Format::Human => loss.terminal(),
+    })?;
+    Ok(Exit::from_code(loss.exit_code))
+}
+
+/// Judges every route that the event touched, and writes what it proves.
+pub(crate) async fn prove(context: &Context, id: &str) -> Result<Loss, Failure> {
+    let event = event::find(context, id)?;
+    let run = Run::begin();
+    let mut results = Vec::new();
+    for unit in topology::units(&context.config) {
+        if unit.has_site(&event.from_site) && unit.has_site(&event.to_site) && unit.carries_any_of(&event.datasets) {
+            results.extend(judge(context, &event, &unit).await?);
+        }
+    }
+    if results.is_empty() {
+        return Err(Failure::cannot_tell(anyhow!(
+            "no ledger in {} holds canaries from {} to {}: nothing can be said about the loss of event {}; run `rpo` where the probe ran",
+            context.config.ledger.path.display(),
+            event.from_site,
+            event.to_site,
+            event.event_id
+        )));
+    }
+    write_rpo(&context.output, &run.id, &results)
+        .context("write the rpo table")
+        .map_err(Failure::cannot_tell)?;
+    let loss = Loss::new(&run.id, results);
+    let mut row = RunRow::begin(
+        RunKind::Rpo,
+        run.id.clone(),
+        run.started_at_us,
+        run.executed_by,
+        run.host,
+    );
+    row.config_sha256 = Some(Hex(context.config.sha256()));
+    row.event_id = Some(event.event_id.clone());
+    row.primary_site = Some(event.from_site.clone());
+    row.secondary_site = Some(event.to_site.clone());
+    let row = row.end(RunStatus::Succeeded, loss.complete, loss.exit_code, run::now_us());
+    runs::write_run(&context.output, row)
+        .and_then(|_| reports::views::write_views(&context.output))
+        .context("write the runs table")
+        .map_err(Failure::cannot_tell)?;
+    Ok(loss)
+}
+
+async fn judge(context: &Context, event: &Event, unit: &Unit<'_>) -> Result<Vec<Rpo>, Failure> {
+    let folder = &context.config.ledger.path;
+    let wanted = probe::route(unit, &event.from_site, &event.to_site, "");
+    let files = probes::ledgers(folder, |origin| {
+        origin.route.dataset == wanted.dataset
+            && origin.route.primary_site == wanted.primary_site
+            && origin.route.secondary_site == wanted.secondary_site
+    })
+    .with_context(|| format!("read the ledgers in {}", folder.display()))
+    .map_err(Failure::cannot_tell)?;
+    let mut streams: Vec<&str> = files.iter().map(|file| file.origin.stream.as_str()).collect();
+    streams.dedup();
+    let promoted = unit.writer_end(&event.to_site)?;
+    let (Some(reader), Some(writer)) = (&promoted.canary_reader, &promoted.canary_writer) else {
+        return Err(Failure::refused(anyhow!(
+            "site {}: this store shows no canaries",
+            event.to_site
+        )));
+    };
+    let mut results = Vec::new();
+    for stream in streams {
+        let ledgers: Vec<_> = files
+            .iter()
+            .filter(|file| file.origin.stream == stream)
+            .cloned()
+            .collect();
+        let Some(newest) = ledgers.last() else { continue };
+        let survivors = reader.poll(stream).await?;
+        let question = RpoQuestion {
+            route: &newest.origin.route,
+            event_id: &event.event_id,
+            ledgers: &ledgers,
+            survivors: &survivors,
+            ring_slots: writer.ring_slots(),
+            is_ordered: reader.is_ordered(),
+            cut_over: CutOver {
+                promoted_at_us: event.promoted_at_us,
+                traffic_shifted_at_us: event.traffic_shifted_at_us,
+            },
+        };
+        let judged = probes::judge_rpo(&question)
+            .with_context(|| format!("judge the ledger of stream {stream}"))
+            .map_err(Failure::cannot_tell)?;
+        if let Some(rpo) = judged {
+            tracing::info!(stream, lost = rpo.lost, unknown = rpo.unknown, "judged");
+            results.push(rpo);
+        }
+    }
+    Ok(results)
+}

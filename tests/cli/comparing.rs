@@ -1,0 +1,197 @@
+//! `reconcile run` on two copies that parted: what is found, and the exit code of each outcome.
+
+use serde_json::Value;
+
+use crate::fixture::{DATABASE, Story, parquet_files};
+
+const TABLES: &str = "create table public.orders (id bigint primary key, note text, amount numeric);
+                      insert into public.orders select i, 'n' || i, i from generate_series(1, 3000) i;
+                      create table public.other (id int primary key, a text, b text);
+                      insert into public.other select i, 'a' || i, 'b' || i from generate_series(1, 500) i";
+
+/// Both sides take writes.
+async fn parted(tables: &str) -> Story {
+    let story = Story::start(tables).await;
+    story.pair.promote().await.expect("promote");
+    story
+}
+
+async fn both(story: &Story, sql: &str) {
+    for server in [story.pair.primary(), story.pair.standby()] {
+        server
+            .execute(DATABASE, sql)
+            .await
+            .expect("run the statement at both ends");
+    }
+}
+
+async fn at_secondary(story: &Story, sql: &str) {
+    story
+        .pair
+        .standby()
+        .execute(DATABASE, sql)
+        .await
+        .expect("run the statement at the secondary");
+}
+
+fn reconcile(story: &Story, code: i32) -> Value {
+    story.run(&["reconcile", "run", "--format", "json"]).expect(code).json()
+}
+
+fn state<'v>(result: &'v Value, collection: &str) -> (&'v str, &'v str) {
+    let all = result["results"][0]["collections"].as_array().expect("collections");
+    let one = all
+        .iter()
+        .find(|one| one["collection"] == collection)
+        .unwrap_or_else(|| panic!("{collection}: {result}"));
+    (one["state"].as_str().unwrap(), one["reason"].as_str().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn equal_copies_are_0_and_every_difference_is_1() {
+    let story = parted(TABLES).await;
+    let equal = reconcile(&story, 0);
+    assert_eq!(equal["complete"], true);
+    assert_eq!(state(&equal, "public.orders"), ("verified", ""));
+    assert_eq!(equal["results"][0]["confirmed"], 0);
+    assert_eq!(parquet_files(&story.path("out"), "runs").len(), 1);
+
+    // Swapped values, a deleted row, an added row, a scale.
+    at_secondary(
+        &story,
+        "update public.other set a = case id when 7 then 'a8' else 'a7' end where id in (7, 8);
+         delete from public.orders where id = 3000;
+         insert into public.orders values (-5, null, null);
+         update public.orders set amount = 1.00 where id = 1",
+    )
+    .await;
+    let found = reconcile(&story, 1);
+    assert_eq!(found["complete"], true);
+    let mut keys: Vec<(String, String, String)> = found["results"][0]["keys"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|key| {
+            let text = |name: &str| key[name].as_str().unwrap_or_default().to_owned();
+            (text("collection"), text("key"), text("class"))
+        })
+        .collect();
+    keys.sort();
+    let expected = [
+        ("public.orders", r#"{"id":-5}"#, "missing_on_primary"),
+        ("public.orders", r#"{"id":1}"#, "different"),
+        ("public.orders", r#"{"id":3000}"#, "missing_on_secondary"),
+        ("public.other", r#"{"id":7}"#, "different"),
+        ("public.other", r#"{"id":8}"#, "different"),
+    ]
+    .map(|(collection, key, class)| (collection.to_owned(), key.to_owned(), class.to_owned()));
+    assert_eq!(keys, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn schemas_that_differ_are_1() {
+    let story = parted(TABLES).await;
+    at_secondary(&story, "alter table public.other add column c int").await;
+    let columns = reconcile(&story, 1);
+    assert_eq!(state(&columns, "public.other").0, "diverged");
+    assert_eq!(state(&columns, "public.orders").0, "verified");
+    at_secondary(&story, "drop table public.other").await;
+    let missing = reconcile(&story, 1);
+    assert_eq!(state(&missing, "public.other").0, "diverged");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_not_verified_is_3_and_never_equal() {
+    let story = parted(TABLES).await;
+    both(&story, "revoke select on public.other from driftline").await;
+    let denied = reconcile(&story, 3);
+    assert_eq!(denied["complete"], false);
+    assert_eq!(state(&denied, "public.other").0, "failed");
+    both(&story, "grant select on public.other to driftline").await;
+    reconcile(&story, 0);
+
+    // A policy hides rows on both sides: both counts would read 0, and 0 equals 0.
+    both(
+        &story,
+        "alter table public.other enable row level security; create policy nobody on public.other for select using (false)",
+    )
+    .await;
+    let hidden = reconcile(&story, 3);
+    let (state_of, reason) = state(&hidden, "public.other");
+    assert_eq!(state_of, "failed");
+    assert!(reason.contains("row"), "{reason}");
+    both(&story, "alter table public.other disable row level security").await;
+
+    both(
+        &story,
+        "create table public.keyless (note text); grant select on public.keyless to driftline",
+    )
+    .await;
+    let keyless = reconcile(&story, 3);
+    let (state_of, reason) = state(&keyless, "public.keyless");
+    assert_eq!(state_of, "failed");
+    assert!(reason.starts_with("no_usable_key"), "{reason}");
+
+    // A divergence beats what could not be told, and the document still says that it is not complete.
+    at_secondary(&story, "delete from public.orders where id = 1500").await;
+    let both_outcomes = reconcile(&story, 1);
+    assert_eq!(both_outcomes["complete"], false);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pattern_that_matches_nothing_is_3() {
+    let story = parted(TABLES).await;
+    story.write_config(
+        &story
+            .config()
+            .replace("\"public.*\"", "\"public.orders\", \"public.oders\""),
+    );
+    let finished = story.run(&["reconcile", "run"]).expect(3);
+    assert!(finished.stderr.contains("public.oders"), "{}", finished.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_and_values_appear_only_as_asked() {
+    let story = parted(
+        "create table public.people (email text collate \"C\" primary key, name text);
+         insert into public.people select 'p' || i || '@example.com', 'name ' || i from generate_series(1, 300) i",
+    )
+    .await;
+    at_secondary(
+        &story,
+        "update public.people set name = 'sought-value' where email = 'p42@example.com'",
+    )
+    .await;
+    let plain = story.config();
+    let written = |needle: &str| {
+        let mut hit = false;
+        for table in ["divergences", "chunks"] {
+            for file in parquet_files(&story.path("out"), table) {
+                let bytes = std::fs::read(&file).unwrap();
+                hit |= bytes.windows(needle.len()).any(|window| window == needle.as_bytes());
+            }
+        }
+        hit
+    };
+    let clear = || drop(std::fs::remove_dir_all(story.path("out")));
+
+    std::fs::write(story.path("key"), "a key of the hash").unwrap();
+    for keys in ["hashed", "none"] {
+        let hash = format!(
+            "[defaults]\nreconcile = {{ keys = \"{keys}\", key_hash = {{ file = \"{}\" }} }}\n",
+            story.path("key").display()
+        );
+        story.write_config(&format!("{plain}{hash}"));
+        let finished = story.run(&["reconcile", "run", "--format", "json"]).expect(1);
+        assert!(!finished.stdout.contains("p42@"), "{}", finished.stdout);
+        assert!(!finished.stderr.contains("p42@"), "{}", finished.stderr);
+        assert!(!written("p42@"), "a key stands in the evidence with keys = {keys}");
+        clear();
+    }
+    story.write_config(&plain);
+    let finished = story.run(&["reconcile", "run", "--format", "json"]).expect(1);
+    assert!(finished.stdout.contains("p42@example.com"));
+    assert!(!finished.stdout.contains("sought-value"));
+    clear();
+    story.run(&["reconcile", "run", "--include-values"]).expect(1);
+}

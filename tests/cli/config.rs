@@ -1,0 +1,195 @@
+//! Configuration errors point at line and column and suggest what was meant.
+
+use crate::fixture::{config_file, driftline, finish};
+
+const GOOD: &str = r#"
+writers = ["use1"]
+[site.use1]
+region = "us-east-1"
+[site.usw2]
+[connection.db.aurora]
+auth = { password = { env = "DRIFTLINE_TEST_PASSWORD" } }
+[connection.db.aurora.sites.use1]
+writer = "postgresql://driftline@one.example/shop"
+[connection.db.aurora.sites.usw2]
+writer = "postgresql://driftline@two.example/shop"
+[dataset.pay.aurora]
+connection = "db"
+tables = ["public.pay_*"]
+labels = { tier = "critical" }
+table."public.pay_log" = { changed_at = "updated_at", exclude_columns = ["touched"] }
+"#;
+
+fn print(text: &str) -> crate::fixture::Finished {
+    let (_folder, path) = config_file(text);
+    finish(driftline().arg("--config").arg(path).args(["config", "print"]))
+}
+
+#[track_caller]
+fn refused(text: &str, place: &str, words: &[&str]) {
+    let finished = print(text).expect(2);
+    assert!(finished.stdout.is_empty(), "{finished:?}");
+    assert!(
+        finished.stderr.contains(&format!("driftline.toml:{place}: ")),
+        "{}",
+        finished.stderr
+    );
+    for word in words {
+        assert!(
+            finished.stderr.contains(word),
+            "`{word}` is missing in {}",
+            finished.stderr
+        );
+    }
+}
+
+#[test]
+fn a_good_file_is_printed_with_defaults_and_without_secrets() {
+    let (_folder, path) = config_file(GOOD);
+    let finished = finish(
+        driftline()
+            .arg("--config")
+            .arg(path)
+            .args(["config", "print"])
+            .env("DRIFTLINE_TEST_PASSWORD", "a-word-that-must-not-appear"),
+    )
+    .expect(0);
+    assert!(
+        finished.stdout.contains("DRIFTLINE_TEST_PASSWORD"),
+        "{}",
+        finished.stdout
+    );
+    assert!(!finished.stdout.contains("a-word-that-must-not-appear"));
+    assert!(
+        finished.stdout.contains("database = \"driftline\""),
+        "{}",
+        finished.stdout
+    );
+    // What is printed means the same again.
+    let again = print(&finished.stdout).expect(0);
+    assert_eq!(again.stdout, finished.stdout);
+}
+
+#[test]
+fn an_unknown_key_is_named_with_the_nearest_known_one() {
+    refused(
+        &GOOD.replace("tables =", "tabels ="),
+        "14:1",
+        &["unknown key `tabels`", "did you mean `tables`?", "tabels = ["],
+    );
+    refused(
+        &GOOD.replace("writers =", "writer ="),
+        "2:1",
+        &["unknown key `writer`", "did you mean `writers`?"],
+    );
+    refused(
+        &GOOD.replace("changed_at", "change_at"),
+        "16:28",
+        &["did you mean `changed_at`?"],
+    );
+}
+
+#[test]
+fn an_unknown_store_is_named() {
+    refused(
+        &GOOD.replace("[dataset.pay.aurora]", "[dataset.pay.arora]"),
+        "12:14",
+        &["unknown kind `arora`", "did you mean `aurora`?"],
+    );
+}
+
+#[test]
+fn names_must_exist_elsewhere_in_the_file() {
+    refused(
+        &GOOD.replace("writers = [\"use1\"]", "writers = [\"use2\"]"),
+        "2:12",
+        &["unknown site `use2`", "did you mean `use1`?"],
+    );
+    refused(
+        &GOOD.replace("sites.usw2]", "sites.usw9]"),
+        "10:29",
+        &["unknown site `usw9`", "did you mean `usw2`?"],
+    );
+    refused(
+        &GOOD.replace("connection = \"db\"", "connection = \"bd\""),
+        "13:14",
+        &["unknown connection `bd`", "did you mean `db`?"],
+    );
+}
+
+#[test]
+fn a_connection_without_writers_is_refused() {
+    refused(
+        &GOOD.replace("writers = [\"use1\"]", ""),
+        "6:16",
+        &["connection `db` has no writers", "writers = [\"SITE\"]"],
+    );
+}
+
+#[test]
+fn a_password_in_a_url_is_refused_and_not_repeated() {
+    let text = GOOD.replace("driftline@one", "driftline:hunter2@one");
+    refused(&text, "9:10", &["password"]);
+    assert!(!print(&text).stderr.contains("hunter2"));
+}
+
+#[test]
+fn a_password_in_the_wrong_place_is_not_repeated() {
+    let auth = r#"auth = { password = { env = "DRIFTLINE_TEST_PASSWORD" } }"#;
+    for wrong in [
+        r#"auth = { password = "hunter2" }"#,
+        r#"auth = "hunter2""#,
+        r#"auth = { passwrod = "hunter2" }"#,
+        r#"auth = { password = { text = "hunter2" } }"#,
+    ] {
+        let finished = print(&GOOD.replace(auth, wrong)).expect(2);
+        assert!(!finished.stderr.contains("hunter2"), "{}", finished.stderr);
+        assert!(finished.stderr.contains("driftline.toml:7:"), "{}", finished.stderr);
+    }
+}
+
+#[test]
+fn a_wrong_unit_is_refused() {
+    let text = format!("{GOOD}\n[defaults]\nprobe = {{ rate = \"5/fortnight\" }}\n");
+    refused(&text, "19:18", &["5/fortnight"]);
+    let text = format!("{GOOD}\n[defaults]\nprobe = {{ overdue_after = \"30\" }}\n");
+    refused(&text, "19:27", &["30"]);
+}
+
+#[test]
+fn hashed_keys_need_a_hash_key() {
+    let text = format!("{GOOD}\n[defaults]\nreconcile = {{ keys = \"hashed\" }}\n");
+    refused(&text, "19:22", &["key_hash"]);
+}
+
+#[test]
+fn a_pattern_without_a_schema_is_refused() {
+    refused(
+        &GOOD.replace("public.pay_*", "pay_*"),
+        "14:11",
+        &["names no schema", "did you mean `public.pay_*`?"],
+    );
+}
+
+#[test]
+fn a_missing_file_says_what_to_do() {
+    let finished = finish(driftline().args(["--config", "nowhere.toml", "config", "print"])).expect(2);
+    assert!(finished.stderr.contains("--config FILE"), "{}", finished.stderr);
+}
+
+#[test]
+fn stated_writers_are_checked() {
+    let (_folder, path) = config_file(GOOD);
+    let run = |writers: &str| {
+        finish(
+            driftline()
+                .arg("--config")
+                .arg(&path)
+                .args(["--writers", writers, "config", "print"]),
+        )
+    };
+    assert!(run("usw2").expect(0).stdout.contains("writers = [\"usw2\"]"));
+    assert!(run("db=usw2").expect(0).stdout.contains("usw2"));
+    assert!(run("usw9").expect(2).stderr.contains("unknown site `usw9`"));
+    assert!(run("dc=usw2").expect(2).stderr.contains("unknown connection `dc`"));
+}

@@ -1,0 +1,116 @@
+//! What is decided before any comparison: exit code 2, and 3 where nobody answered.
+
+use lab::{PgOptions, Tls};
+
+use crate::fixture::{DATABASE, Story, driftline, finish};
+
+const TABLES: &str = "create table public.orders (id bigint primary key, note text);
+                      insert into public.orders select i, 'n' || i from generate_series(1, 200) i";
+
+#[test]
+fn usage_is_2_and_help_is_0() {
+    for (args, code) in [
+        (&["--help"][..], 0),
+        (&["--version"], 0),
+        (&["reconcile", "run", "--help"], 0),
+        (&[], 2),
+        (&["recncile"], 2),
+        (&["probe", "--for", "60"], 2),
+        (&["event", "start", "failover", "--from", "a"], 2),
+    ] {
+        let finished = finish(driftline().args(args));
+        assert_eq!(finished.code, code, "{args:?}: {finished:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passwords_ports_tls_and_identity() {
+    let options = PgOptions {
+        tls: Tls::Required,
+        ..PgOptions::with_database(DATABASE)
+    };
+    let story = Story::start_with(options, TABLES).await;
+    let good = story.config();
+    story.run(&["check"]).expect(0);
+
+    // The password is wrong: the configuration has to change.
+    std::fs::write(story.path("wrong"), "not-the-password").unwrap();
+    story.write_config(&good.replace("/password\"", "/wrong\""));
+    for args in [&["check"][..], &["reconcile", "run"], &["probe", "--for", "1s"]] {
+        let finished = story.run(args).expect(2);
+        assert!(
+            !format!("{finished:?}").contains("not-the-password"),
+            "a secret was printed: {finished:?}"
+        );
+    }
+
+    // The password file is missing: the same.
+    story.write_config(&good.replace("/password\"", "/missing\""));
+    story.run(&["reconcile", "run"]).expect(2);
+
+    // The server wants TLS and the configuration says none.
+    let tls_line = good.lines().find(|line| line.starts_with("tls =")).unwrap();
+    story.write_config(&good.replace(tls_line, "tls = \"disable\""));
+    story.run(&["reconcile", "run"]).expect(2);
+
+    // The server's certificate is from an authority that the configuration does not name.
+    story.write_config(&good.replace(tls_line, ""));
+    story.run(&["reconcile", "run"]).expect(2);
+
+    // Nobody listens there: nothing could be told.
+    let standby = format!(":{}/", story.pair.standby().port());
+    story.write_config(&good.replace(&standby, ":1/"));
+    for args in [&["check"][..], &["reconcile", "run"]] {
+        story.run(args).expect(3);
+    }
+
+    // Both sites reach the same database.
+    let primary = format!(":{}/", story.pair.primary().port());
+    story.write_config(&good.replace(&standby, &primary));
+    for args in [&["check"][..], &["reconcile", "run"]] {
+        let finished = story.run(args).expect(2);
+        let told = format!("{}{}", finished.stdout, finished.stderr);
+        assert!(told.contains("same data"), "{told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_says_what_can_be_verified_and_changes_nothing() {
+    let story = Story::start(
+        "create table public.orders (id bigint primary key, note text);
+         create table public.keyless (note text);
+         create table public.secret (id int primary key)",
+    )
+    .await;
+    let finished = story.run(&["check"]).expect(3);
+    assert!(
+        finished.stdout.contains("public.keyless: PROBLEM: no usable key"),
+        "{}",
+        finished.stdout
+    );
+    assert!(
+        finished.stdout.contains("pair a -> b: replicating"),
+        "{}",
+        finished.stdout
+    );
+    story.write_config(&story.config().replace("public.*", "public.orders"));
+    let position = || async {
+        story
+            .pair
+            .primary()
+            .value(DATABASE, "select pg_current_wal_insert_lsn()::text")
+            .await
+            .unwrap()
+    };
+    let statements = || async {
+        let counted =
+            "select (tup_inserted + tup_updated + tup_deleted)::text from pg_stat_database where datname = 'shop'";
+        story.pair.primary().value(DATABASE, counted).await.unwrap()
+    };
+    let before = (position().await, statements().await);
+    let report = story.run(&["check", "--format", "json"]).expect(0).json();
+    assert_eq!(report["fine"], true);
+    assert_eq!(report["connections"][0]["pairs"][0]["relation"], "replicating");
+    assert_eq!(before.1, statements().await, "check wrote rows");
+    drop(before.0);
+}

@@ -1,0 +1,163 @@
+//! Under the recheck: no phantom on an equal pair that is written to, and a real difference among the writes is still found.
+
+use std::time::Duration;
+
+use lab::{Pattern, PgOptions, Workload, WorkloadOptions};
+use serde_json::Value;
+
+use crate::fixture::{DATABASE, Story};
+
+const TABLES: &str = "create table public.hot (id bigint primary key, quantity int not null default 0, note text);
+                      insert into public.hot select i, 0, 'n' || i from generate_series(1, 2000) i";
+
+/// How far behind the standby is kept: long enough that every chunk differs while it is written to.
+const DELAY: Duration = Duration::from_millis(200);
+
+async fn under(pattern: Pattern, asynchronous_commit: bool) -> Value {
+    let story = Story::start(TABLES).await;
+    story.pair.set_replay_delay(DELAY).await.expect("delay the standby");
+    let options = WorkloadOptions {
+        pattern,
+        per_second: 40,
+        asynchronous_commit,
+        ..WorkloadOptions::new(DATABASE, "hot")
+    };
+    let workload = Workload::start(story.pair.primary(), options)
+        .await
+        .expect("start the workload");
+    let finished = story.run(&["reconcile", "run", "--format", "json"]);
+    let written = workload.stop().await.expect("stop the workload");
+    assert!(written.writes() > 0, "nothing was written: {written:?}");
+    assert!([0, 3].contains(&finished.code), "a phantom, or worse: {finished:?}");
+    let result = finished.json();
+    assert_eq!(result["results"][0]["confirmed"], 0, "{result}");
+    let met = ["transient", "volatile", "unverified"].map(|name| result["results"][0][name].as_u64().unwrap());
+    assert!(
+        met.iter().sum::<u64>() > 0,
+        "no row in flight was met, so nothing was tested: {result}"
+    );
+    result
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hot_rows_are_no_divergence() {
+    under(Pattern::Hot { rows: 5 }, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_in_flight_under_asynchronous_commit_are_no_divergence() {
+    under(Pattern::Mixed, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_inserted_and_deleted_in_a_loop_are_no_divergence() {
+    under(Pattern::Churn { keys: 3 }, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_that_the_standby_shows_first_are_no_divergence() {
+    let story = Story::start(TABLES).await;
+    story
+        .pair
+        .add_synchronous_standby()
+        .await
+        .expect("add a synchronous standby");
+    let options = WorkloadOptions {
+        pattern: Pattern::Hot { rows: 1 },
+        per_second: 40,
+        sessions: 8,
+        ..WorkloadOptions::new(DATABASE, "hot")
+    };
+    let workload = Workload::start(story.pair.primary(), options)
+        .await
+        .expect("start the workload");
+    story.pair.stall_synchronous_standby().await.expect("stall it");
+    let finished = story.run(&["reconcile", "run", "--format", "json"]);
+    story.pair.resume_synchronous_standby();
+    workload.stop().await.expect("stop the workload");
+    assert!([0, 3].contains(&finished.code), "{finished:?}");
+    assert_eq!(finished.json()["results"][0]["confirmed"], 0, "{}", finished.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_counter_that_is_one_higher_for_ever_is_never_equal() {
+    let story = Story::start_with(PgOptions::with_database(DATABASE), TABLES).await;
+    story.pair.promote().await.expect("promote");
+    story
+        .pair
+        .standby()
+        .execute(DATABASE, "update public.hot set quantity = 1 where id = 1")
+        .await
+        .expect("plant");
+    let mut workloads = Vec::new();
+    for server in [story.pair.primary(), story.pair.standby()] {
+        let options = WorkloadOptions {
+            pattern: Pattern::Hot { rows: 1 },
+            per_second: 20,
+            ..WorkloadOptions::new(DATABASE, "hot")
+        };
+        workloads.push(Workload::start(server, options).await.expect("start the workload"));
+    }
+    let finished = story.run(&["reconcile", "run", "--format", "json"]);
+    for workload in workloads {
+        workload.stop().await.expect("stop the workload");
+    }
+    assert!(
+        [1, 3].contains(&finished.code),
+        "a difference was called equal: {finished:?}"
+    );
+    assert_eq!(finished.json()["complete"], finished.code == 1, "{}", finished.stdout);
+}
+
+/// A standby whose stored page differs from the primary's: silent corruption, the one way in which a physical copy drifts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_planted_difference_among_rows_in_flight_is_found() {
+    let story = Story::start(&format!(
+        "{TABLES}; create table public.cold (id bigint primary key, quantity int not null default 0, note text);
+         insert into public.cold select i, 0, 'cold-' || i from generate_series(1, 500) i; vacuum (freeze) public.cold"
+    ))
+    .await;
+    let standby = story.pair.standby();
+    let file = standby
+        .value(DATABASE, "select pg_relation_filepath('public.cold')")
+        .await
+        .unwrap()
+        .unwrap();
+    story
+        .pair
+        .primary()
+        .execute(DATABASE, "checkpoint")
+        .await
+        .expect("checkpoint");
+    story
+        .pair
+        .wait_replayed(Duration::from_secs(20))
+        .await
+        .expect("catch up");
+    standby.execute(DATABASE, "checkpoint").await.expect("restartpoint");
+    standby.stop().await.expect("stop the standby");
+    let path = standby.data_dir().join(file);
+    let mut page = std::fs::read(&path).expect("read the table's file");
+    let at = page
+        .windows(8)
+        .position(|window| window == b"cold-123")
+        .expect("the row is in the file");
+    page[at..at + 8].copy_from_slice(b"cold-!23");
+    std::fs::write(&path, page).expect("write the table's file");
+    standby.start_again().await.expect("start the standby");
+
+    let options = WorkloadOptions {
+        pattern: Pattern::Hot { rows: 5 },
+        per_second: 30,
+        ..WorkloadOptions::new(DATABASE, "hot")
+    };
+    let workload = Workload::start(story.pair.primary(), options)
+        .await
+        .expect("start the workload");
+    let finished = story.run(&["reconcile", "run", "--format", "json"]).expect(1);
+    workload.stop().await.expect("stop the workload");
+    let result = finished.json();
+    assert_eq!(result["results"][0]["confirmed"], 1, "{result}");
+    assert_eq!(result["results"][0]["keys"][0]["key"], r#"{"id":123}"#);
+    assert_eq!(result["results"][0]["keys"][0]["columns"][0], "note");
+}

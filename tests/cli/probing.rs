@@ -1,0 +1,174 @@
+//! `probe`, `event` and `rpo`: drains, deaths, and what the ledger proves afterwards.
+
+use std::io::Read as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Child;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::fixture::{Story, parquet_files, wait_until};
+
+const TABLES: &str = "create table public.orders (id bigint primary key, note text)";
+
+fn signal(child: &Child, what: Signal) {
+    kill(Pid::from_raw(i32::try_from(child.id()).expect("a process ID")), what).expect("signal the process");
+}
+
+/// The address that a running probe serves on, once every route has started.
+fn ready(story: &Story, name: &str) -> String {
+    let mut address = String::new();
+    wait_until("the probe is ready", || {
+        let log = story.log_of(name);
+        let Some(start) = log.find("http://") else { return false };
+        address = log[start + 7..].split('/').next().unwrap_or_default().to_owned();
+        get(&address, "/readyz").is_some_and(|(code, _)| code == 200)
+    });
+    address
+}
+
+fn get(address: &str, path: &str) -> Option<(u16, String)> {
+    use std::io::Write as _;
+    let mut stream = std::net::TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(5))).ok()?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    )
+    .ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    let code = text.split(' ').nth(1)?.parse().ok()?;
+    Some((code, text))
+}
+
+fn metric(address: &str, name: &str) -> Option<f64> {
+    let (_, text) = get(address, "/metrics")?;
+    let line = text
+        .lines()
+        .find(|line| line.starts_with(name) && line.as_bytes().get(name.len()) == Some(&b'{'))?;
+    line.rsplit(' ').next()?.parse().ok()
+}
+
+fn seen(address: &str) -> f64 {
+    let Some((_, text)) = get(address, "/metrics") else {
+        return 0.0;
+    };
+    let lines = text
+        .lines()
+        .filter(|line| line.starts_with("driftline_canaries_total{") && line.contains("state=\"seen\""));
+    lines
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_drains_and_leaves_evidence() {
+    let story = Story::start(TABLES).await;
+    let mut child = story.spawn("probe", &["probe", "--format", "json"]);
+    let address = ready(&story, "probe");
+    wait_until("ten canaries are seen", || seen(&address) >= 10.0);
+    assert_eq!(get(&address, "/livez").map(|(code, _)| code), Some(200));
+    signal(&child, Signal::SIGTERM);
+    let status = child.wait().expect("wait for the probe");
+    assert_eq!(status.code(), Some(0), "{}", story.log_of("probe"));
+    for table in ["runs", "lag_samples", "lag_intervals"] {
+        assert!(
+            !parquet_files(&story.path("out"), table).is_empty(),
+            "{table} is missing"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stall_shows_as_the_age_of_the_oldest_unseen_canary() {
+    let story = Story::start(TABLES).await;
+    let mut child = story.spawn("probe", &["probe"]);
+    let address = ready(&story, "probe");
+    wait_until("canaries are seen", || seen(&address) >= 3.0);
+    story.pair.pause_replay().await.expect("pause replay");
+    wait_until("the oldest unseen canary is old", || {
+        metric(&address, "driftline_oldest_unseen_seconds").is_some_and(|age| age > 2.0)
+    });
+    signal(&child, Signal::SIGTERM);
+    // Canaries are pending at the drain deadline: it cannot tell.
+    let status = child.wait().expect("wait for the probe");
+    assert_eq!(status.code(), Some(3), "{}", story.log_of("probe"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_kill_9_the_ledger_still_proves_the_loss() {
+    let story = Story::start(TABLES).await;
+    let mut child = story.spawn("probe", &["probe"]);
+    let address = ready(&story, "probe");
+    wait_until("canaries are seen", || seen(&address) >= 10.0);
+    story
+        .run(&["event", "start", "failover", "--from", "a", "--to", "b"])
+        .expect(0);
+    story.pair.cut();
+    wait_until("canaries are unseen", || {
+        metric(&address, "driftline_oldest_unseen_seconds").is_some_and(|age| age > 1.5)
+    });
+    signal(&child, Signal::SIGKILL);
+    assert_eq!(child.wait().expect("wait for the probe").signal(), Some(9));
+    // Before a promotion there is no fork to read.
+    story.run(&["event", "mark", "promoted"]).expect(3);
+    story.pair.promote().await.expect("promote");
+    story.run(&["event", "mark", "promoted"]).expect(0);
+
+    let rpo = story
+        .run(&["--writers", "b", "rpo", "--format", "json"])
+        .expect(1)
+        .json();
+    let result = &rpo["results"][0];
+    let lost = result["lost"].as_u64().unwrap();
+    assert!(lost >= 3, "{rpo}");
+    assert_eq!(result["shape"], "suffix", "{rpo}");
+    let only_at_a = story
+        .pair
+        .primary()
+        .value("driftline", "select max(seq)::text from driftline.canary")
+        .await
+        .unwrap()
+        .unwrap()
+        .parse::<u64>()
+        .unwrap();
+    let at_b = story
+        .pair
+        .standby()
+        .value("driftline", "select max(seq)::text from driftline.canary")
+        .await
+        .unwrap()
+        .unwrap()
+        .parse::<u64>()
+        .unwrap();
+    let unknown = result["unknown"].as_u64().unwrap();
+    assert!(
+        lost <= only_at_a - at_b && only_at_a - at_b <= lost + unknown + 1,
+        "{lost} {unknown} {only_at_a} {at_b}"
+    );
+
+    // The next probe notices the death of the first.
+    let next = story.run(&["--writers", "b", "probe", "--for", "1s"]);
+    assert!(next.stderr.contains("killed"), "{next:?}");
+    story.run(&["event", "end"]).expect(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_or_output_that_cannot_be_written_ends_the_probe_with_3() {
+    let story = Story::start(TABLES).await;
+    let good = story.config();
+    let ledger = format!("ledger = {{ path = \"{}\" }}", story.path("ledger").display());
+    assert!(good.contains(&ledger));
+    story.write_config(&good.replace(&ledger, "ledger = { path = \"/dev/full\" }"));
+    let finished = story.run(&["probe", "--for", "2s"]).expect(3);
+    assert!(finished.stderr.contains("/dev/full"), "{}", finished.stderr);
+    story.write_config(&good);
+    for args in [
+        &["--output", "/dev/full", "probe", "--for", "2s"][..],
+        &["--output", "/dev/full", "reconcile", "run"],
+    ] {
+        let finished = story.run(args).expect(3);
+        assert!(finished.stderr.contains("/dev/full"), "{}", finished.stderr);
+    }
+}
