@@ -81,7 +81,8 @@ pub(crate) struct RecorderState {
 }
 
 impl Recorder {
-    /// Runs until every sender of frames is gone; then writes what is left.
+    /// Runs until [`Frame::Closed`] comes; then writes what is left. When the senders of frames are gone without it, the probe was
+    /// dropped in mid-run: the ledger then stays open, as after a kill, since nobody knows what the writes under way did.
     pub(crate) async fn run(mut self, mut frames: mpsc::Receiver<Frame>) -> Result<(), ProbeError> {
         let mut sync = interval(SYNC_EVERY);
         sync.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -92,8 +93,9 @@ impl Recorder {
             tokio::select! {
                 biased;
                 frame = frames.recv() => match frame {
+                    Some(Frame::Closed { at_us, pending }) => return self.close(at_us, pending).await,
                     Some(frame) => self.record(&frame).await?,
-                    None => break,
+                    None => return Ok(()),
                 },
                 done = synced(&mut self.state.syncing) => self.mark_complete(done?)?,
                 permit = output.reserve(), if !self.state.backlog.is_empty() => {
@@ -107,7 +109,6 @@ impl Recorder {
                 _ = revise.tick() => self.revise(false),
             }
         }
-        self.close().await
     }
 
     /// A frame is written first, and counts afterwards.
@@ -214,15 +215,13 @@ impl Recorder {
     }
 
     /// Everything on the disk, then everything handed over.
-    async fn close(mut self) -> Result<(), ProbeError> {
+    async fn close(mut self, at_us: u64, pending: u64) -> Result<(), ProbeError> {
         if let Some((_, handle)) = self.state.syncing.take() {
             join(handle.await)?;
         }
         self.revise(true);
-        let now = self.clock.now_us();
-        let pending = self.live.tracker().accounting().pending;
-        self.ledger.append(&Frame::Closed { at_us: now, pending })?;
-        self.ledger.append(&Frame::Complete { until_us: now })?;
+        self.ledger.append(&Frame::Closed { at_us, pending })?;
+        self.ledger.append(&Frame::Complete { until_us: at_us })?;
         let mut ledger = self.ledger;
         tokio::task::spawn_blocking(move || ledger.sync())
             .await

@@ -8,6 +8,7 @@ use stores::StoreError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use crate::clock::Anchor;
@@ -180,6 +181,11 @@ impl RouteRun {
     }
 }
 
+/// A task that ends with whoever started it, so that nothing runs on behind a probe that was dropped.
+fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> AbortOnDropHandle<T> {
+    AbortOnDropHandle::new(tokio::spawn(task))
+}
+
 /// When the recorder fails, the route must end too: nothing may be measured without a record.
 async fn halting(
     recording: impl Future<Output = Result<(), ProbeError>>,
@@ -202,9 +208,9 @@ async fn measure(
 ) -> Result<RouteSummary, ProbeError> {
     let panicked = |error: tokio::task::JoinError| ProbeError::Panicked(error.to_string());
     let stop_native = shared.halt.child_token();
-    let native = tokio::spawn(NativeWatch::new(shared.clone(), stop_native.clone()).run());
-    let mut reader = tokio::spawn(ReaderTask::new(shared.clone()).run());
-    let mut writer = tokio::spawn(WriterTask::new(shared.clone(), first_sequence, written_until).run());
+    let native = spawn(NativeWatch::new(shared.clone(), stop_native.clone()).run());
+    let mut reader = spawn(ReaderTask::new(shared.clone()).run());
+    let mut writer = spawn(WriterTask::new(shared.clone(), first_sequence, written_until).run());
     let writer_ended = tokio::select! {
         () = shared.setting.shutdown.cancelled() => None,
         ended = &mut writer => Some(ended),
@@ -225,18 +231,27 @@ async fn measure(
         }
     };
     let asked = native.await;
+    // A panic leaves the ledger open: nobody knows what the writes under way did.
+    written.and(watched).and(asked).map_err(panicked)?;
     let closing = shared.live.tracker().close();
     for settled in closing {
         shared.record(Frame::Settled(settled)).await;
     }
-    written.and(watched).and(asked).map_err(panicked)?;
-    let tracker = shared.live.tracker();
+    let (accounting, stale_reads) = {
+        let tracker = shared.live.tracker();
+        (tracker.accounting(), tracker.stale_reads())
+    };
+    let closed = Frame::Closed {
+        at_us: shared.setting.clock.now_us(),
+        pending: accounting.pending,
+    };
+    shared.record(closed).await;
     Ok(RouteSummary {
         route: shared.spec.route.clone(),
         stream: shared.spec.stream.clone(),
         epoch: Some(shared.origin.epoch.clone()),
-        accounting: tracker.accounting(),
-        stale_reads: tracker.stale_reads(),
+        accounting,
+        stale_reads,
         was_promoted: shared.was_promoted.load(std::sync::atomic::Ordering::Acquire),
     })
 }

@@ -1,0 +1,254 @@
+//! A probe over a reference pair.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use probes::{
+    Clock, Config, LagInterval, LagSample, Metrics, Output, Polling, ProbeError, Readiness, Route, RouteSpec, Setting,
+    Summary, SystemClock,
+};
+use stores::memory::{Pair, Settings};
+use stores::{Canary, CanaryWriter};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// How long pending canaries are waited for, unless a test says otherwise.
+pub(crate) const DRAIN: Duration = Duration::from_secs(30);
+
+pub(crate) fn route() -> Route {
+    Route {
+        dataset: "orders".to_owned(),
+        store: "aurora".to_owned(),
+        primary_site: "use1".to_owned(),
+        secondary_site: "usw2".to_owned(),
+        observer: "usw2/test".to_owned(),
+    }
+}
+
+pub(crate) fn pair(settings: Settings) -> Pair {
+    Pair::new(settings)
+}
+
+/// The date at which probes of these tests begin: a whole minute, so that no test depends on when it runs.
+pub(crate) const WALL: i64 = 1_795_251_600_000_000;
+
+/// Monotonic time as tokio has it, and a wall clock that somebody sets by hand at each reading.
+#[derive(Debug)]
+pub(crate) struct TestClock {
+    system: SystemClock,
+    wall_us: AtomicI64,
+    step_us: i64,
+}
+
+impl TestClock {
+    pub(crate) fn stepping_by(step_us: i64) -> Self {
+        Self {
+            system: SystemClock::new(),
+            wall_us: AtomicI64::new(WALL),
+            step_us,
+        }
+    }
+}
+
+impl Clock for TestClock {
+    fn now_us(&self) -> u64 {
+        self.system.now_us()
+    }
+
+    fn wall_us(&self) -> i64 {
+        self.wall_us.fetch_add(self.step_us, Ordering::SeqCst)
+    }
+}
+
+pub(crate) struct Rig {
+    pub(crate) spec: RouteSpec,
+    pub(crate) setting: Setting,
+    pub(crate) folder: tempfile::TempDir,
+    output: mpsc::Receiver<Output>,
+}
+
+/// A probe that runs.
+pub(crate) struct Running {
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) readiness: Arc<Readiness>,
+    probe: JoinHandle<Result<Summary, ProbeError>>,
+    taken: JoinHandle<(Vec<LagSample>, Vec<LagInterval>)>,
+    pub(crate) folder: tempfile::TempDir,
+}
+
+/// What a probe left.
+pub(crate) struct Left {
+    pub(crate) summary: Summary,
+    pub(crate) samples: Vec<LagSample>,
+    pub(crate) intervals: Vec<LagInterval>,
+    pub(crate) folder: tempfile::TempDir,
+}
+
+impl Rig {
+    pub(crate) fn new(pair: &Pair, rate: &str) -> Self {
+        let (primary, secondary) = (pair.primary(), pair.secondary());
+        let folder = tempfile::tempdir().unwrap();
+        let (sender, output) = mpsc::channel(64);
+        let spec = RouteSpec {
+            route: route(),
+            stream: "orders/use1".to_owned(),
+            writer: primary.canary_writer.unwrap(),
+            reader: secondary.canary_reader.unwrap(),
+            primary_status: primary.status,
+            secondary_status: secondary.status,
+            settings: Config {
+                rate: rate.parse().unwrap(),
+                ..Config::default()
+            },
+            polling: Polling::ORDERED,
+        };
+        let setting = Setting {
+            ledger_folder: folder.path().to_owned(),
+            shutdown: CancellationToken::new(),
+            drain_deadline: DRAIN,
+            output: sender,
+            metrics: Arc::new(Metrics::new("1.2.3")),
+            readiness: Arc::new(Readiness::default()),
+            clock: Arc::new(TestClock::stepping_by(0)),
+            seed: 5,
+        };
+        Self {
+            spec,
+            setting,
+            folder,
+            output,
+        }
+    }
+
+    pub(crate) fn writer(mut self, wrap: impl FnOnce(Arc<dyn CanaryWriter>) -> Arc<dyn CanaryWriter>) -> Self {
+        self.spec.writer = wrap(self.spec.writer);
+        self
+    }
+
+    pub(crate) fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.setting.clock = clock;
+        self
+    }
+
+    pub(crate) fn drain(mut self, deadline: Duration) -> Self {
+        self.setting.drain_deadline = deadline;
+        self
+    }
+
+    pub(crate) fn folder(mut self, folder: tempfile::TempDir) -> Self {
+        self.setting.ledger_folder = folder.path().to_owned();
+        self.folder = folder;
+        self
+    }
+
+    pub(crate) fn start(self) -> Running {
+        let Self {
+            spec,
+            setting,
+            folder,
+            mut output,
+        } = self;
+        let (shutdown, metrics, readiness) = (
+            setting.shutdown.clone(),
+            setting.metrics.clone(),
+            setting.readiness.clone(),
+        );
+        let probe = tokio::spawn(probes::run(vec![spec], setting));
+        let taken = tokio::spawn(async move {
+            let (mut samples, mut intervals) = (Vec::new(), Vec::new());
+            while let Some(row) = output.recv().await {
+                match row {
+                    Output::Sample(sample) => samples.push(sample),
+                    Output::Interval(interval) => intervals.push(interval),
+                }
+            }
+            (samples, intervals)
+        });
+        Running {
+            shutdown,
+            metrics,
+            readiness,
+            probe,
+            taken,
+            folder,
+        }
+    }
+
+    /// Runs for a time and drains.
+    pub(crate) async fn run_for(self, length: Duration) -> Left {
+        let running = self.start();
+        tokio::time::sleep(length).await;
+        running.stop().await.unwrap()
+    }
+}
+
+impl Running {
+    /// Shuts down, drains, and hands over what was left.
+    pub(crate) async fn stop(self) -> Result<Left, ProbeError> {
+        self.shutdown.cancel();
+        self.end().await
+    }
+
+    /// Waits until the probe ends by itself.
+    pub(crate) async fn end(self) -> Result<Left, ProbeError> {
+        let summary = self.probe.await.unwrap()?;
+        let (samples, intervals) = self.taken.await.unwrap();
+        Ok(Left {
+            summary,
+            samples,
+            intervals,
+            folder: self.folder,
+        })
+    }
+
+    /// Ends the probe as a kill would: no drain, nothing more is written.
+    pub(crate) async fn kill(self) -> tempfile::TempDir {
+        self.probe.abort();
+        let _aborted = self.probe.await;
+        self.folder
+    }
+
+    /// The value of a figure in the scrape.
+    pub(crate) fn figure(&self, name: &str) -> Option<f64> {
+        let text = self.metrics.render();
+        let line = text.lines().find(|line| line.starts_with(&format!("{name}{{")))?;
+        line.rsplit(' ').next()?.parse().ok()
+    }
+}
+
+impl Left {
+    pub(crate) fn accounting(&self) -> probes::Accounting {
+        assert_eq!(self.summary.routes.len(), 1);
+        let accounting = self.summary.routes[0].accounting;
+        assert!(accounting.holds(), "{accounting:?}");
+        accounting
+    }
+
+    pub(crate) fn ledgers(&self) -> Vec<PathBuf> {
+        let files = probes::ledgers(self.folder.path(), |_| true).unwrap();
+        files.into_iter().map(|file| file.path).collect()
+    }
+}
+
+pub(crate) fn canary(sample: &LagSample) -> Canary {
+    Canary {
+        stream: sample.stream.clone(),
+        epoch: sample.epoch.clone(),
+        sequence: sample.sequence,
+    }
+}
+
+/// Waits for something to become true, in virtual time.
+pub(crate) async fn until(what: &str, mut is_true: impl FnMut() -> bool) {
+    for _ in 0..100_000 {
+        if is_true() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never: {what}");
+}
