@@ -1,6 +1,7 @@
 //! Renders journals: Parquet tables, policy and verdict, HTML, JSON and terminal.
 
 mod event;
+pub mod gate;
 pub mod render;
 pub mod runs;
 #[cfg(test)]

@@ -1,0 +1,29 @@
+//! The gate: a policy applied to evidence, and the report of it.
+//!
+//! Invariants: every figure has two ends, GO is judged by the high one and INVESTIGATE and NO-GO by the low one; what was not
+//! measured, not compared or not readable is never GO; a verdict says why and names its runs.
+
+mod blocks;
+mod calendar;
+mod evidence;
+#[cfg(test)]
+mod fixture;
+mod judge;
+mod policy;
+mod quantity;
+mod report;
+mod share;
+mod spread;
+mod supplied;
+
+pub use blocks::{Block, BlockCollector, Figures, MeasuredRoute, PeakOccurrence, RouteLag, SourcedInterval};
+pub use calendar::{BLOCK_US, DAY_US, PeakWindow};
+pub use evidence::{CollectionCoverage, Evidence, InventoryItem, KeyTally, Reconciliation, RunFacts, SourcedRpo};
+pub use judge::{Request, judge};
+pub use policy::{
+    BlockRules, Bounds, Criterion, EventRule, Kind, LagRule, NINETY_DAY, ObservedRule, Policy, PolicyError, Quantile,
+    SuppliedRule,
+};
+pub use quantity::{Bound, Measure, Quantity, Side};
+pub use report::{CriterionResult, GateReport, LagSection, LossFacts, Standing, Unit, Verdict, Window};
+pub use supplied::{Figure, NotApplicable, Supplied, Waiver};
