@@ -28,6 +28,14 @@ pub(crate) fn instant_text(at_us: i64) -> String {
     )
 }
 
+/// An instant in ISO 8601: `2026-11-21T02:04:05Z`.
+pub(crate) fn instant_iso(at_us: i64) -> String {
+    Timestamp::from_microsecond(at_us).map_or_else(
+        |_| format!("{at_us} us"),
+        |timestamp| timestamp.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+    )
+}
+
 /// The UTC date of an instant: `2026-11-21`.
 pub(crate) fn date_text(at_us: i64) -> String {
     instant_text(at_us).chars().take(10).collect()

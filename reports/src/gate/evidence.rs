@@ -26,6 +26,8 @@ pub struct Evidence {
     pub runs: Vec<RunFacts>,
     /// Evidence that exists and could not be used, in words. A gate with any of it is never GO.
     pub problems: Vec<String>,
+    /// Evidence that was left out by a rule, in words.
+    pub notes: Vec<String>,
 }
 
 /// One dataset on one route, as configured.

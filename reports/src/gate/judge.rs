@@ -9,7 +9,7 @@ mod tests;
 
 use super::evidence::Evidence;
 use super::policy::{Bounds, Criterion, Kind, Policy};
-use super::report::{CriterionResult, GateReport, LagSection, LossFacts, Standing, Unit, Verdict, Window};
+use super::report::{Chart, CriterionResult, GateReport, LagSection, LossFacts, Standing, Unit, Verdict, Window};
 use super::supplied::{Supplied, Waiver};
 
 /// What one run of a gate is asked.
@@ -44,10 +44,11 @@ impl Request {
         }
     }
 
-    /// The longest window of the policy: all evidence that can count lies in it.
-    pub fn widest_window(&self, policy: &Policy) -> Window {
+    /// The window in which all evidence lies that criteria of this kind can count; the policy's own if there is none.
+    pub fn widest_window(&self, policy: &Policy, is_of_kind: impl Fn(&Kind) -> bool) -> Window {
         policy
             .criteria()
+            .filter(|criterion| is_of_kind(&criterion.kind))
             .map(|criterion| self.window(policy, Some(criterion)))
             .fold(self.window(policy, None), |widest, window| Window {
                 from_us: widest.from_us.min(window.from_us),
@@ -99,6 +100,7 @@ pub fn judge(policy: &Policy, supplied: &Supplied, evidence: Evidence, request: 
         events: evidence.events,
         runs: evidence.runs,
         problems: evidence.problems,
+        notes: evidence.notes,
         reproduce: request.reproduce.clone(),
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
     }
@@ -259,27 +261,25 @@ fn headline(verdict: Verdict, criteria: &[CriterionResult], problems: &[String])
     }
 }
 
-/// The routes to draw, with the thresholds of the first lag criterion of their store.
+/// The routes with evidence, each with the lag criteria of its store.
 fn lag_sections(policy: &Policy, evidence: &Evidence, request: &Request) -> Vec<LagSection> {
     let window = request.window(policy, None);
-    evidence
-        .lag
-        .iter()
-        .filter_map(|lag| {
-            let rule = policy.criteria().find_map(|criterion| match &criterion.kind {
-                Kind::LagSteady(rule) | Kind::LagPeak(rule) if rule.store == lag.route.store => Some(rule),
-                _ => None,
-            });
-            let mut lag = lag.clone();
-            lag.blocks.retain(|block| lag::is_in(window, block.start_us));
-            lag.peaks.retain(|peak| lag::is_in(window, peak.start_us));
-            (!lag.blocks.is_empty()).then(|| LagSection {
-                thresholds: rule.map(|rule| thresholds(&rule.bounds)).unwrap_or_default(),
-                quantile: rule.map_or(super::Quantile::P50, |rule| rule.quantile),
-                lag,
-            })
-        })
-        .collect()
+    let section = |lag: &super::RouteLag| {
+        let mut lag = lag.clone();
+        lag.blocks.retain(|block| lag::is_in(window, block.start_us));
+        lag.peaks.retain(|peak| lag::is_in(window, peak.start_us));
+        let charts = policy.criteria().filter_map(|criterion| match &criterion.kind {
+            Kind::LagSteady(rule) | Kind::LagPeak(rule) if rule.store == lag.route.store => Some(Chart {
+                criterion_id: criterion.id.clone(),
+                quantile: rule.quantile,
+                thresholds: thresholds(&rule.bounds),
+            }),
+            _ => None,
+        });
+        let charts = charts.collect();
+        (!lag.blocks.is_empty()).then_some(LagSection { lag, charts })
+    };
+    evidence.lag.iter().filter_map(section).collect()
 }
 
 fn thresholds(bounds: &Bounds) -> Vec<(String, i64)> {

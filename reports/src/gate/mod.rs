@@ -5,25 +5,34 @@
 
 mod blocks;
 mod calendar;
+mod chart;
 mod evidence;
 #[cfg(test)]
 mod fixture;
+mod html;
 mod judge;
+mod load;
 mod policy;
 mod quantity;
 mod report;
+mod rows;
 mod share;
 mod spread;
 mod supplied;
+mod terminal;
 
 pub use blocks::{Block, BlockCollector, Figures, MeasuredRoute, PeakOccurrence, RouteLag, SourcedInterval};
 pub use calendar::{BLOCK_US, DAY_US, PeakWindow};
 pub use evidence::{CollectionCoverage, Evidence, InventoryItem, KeyTally, Reconciliation, RunFacts, SourcedRpo};
+pub use html::html;
 pub use judge::{Request, judge};
+pub use load::{INTERVALS_PER_DAY_MAX, load};
 pub use policy::{
     BlockRules, Bounds, Criterion, EventRule, Kind, LagRule, NINETY_DAY, ObservedRule, Policy, PolicyError, Quantile,
     SuppliedRule,
 };
 pub use quantity::{Bound, Measure, Quantity, Side};
-pub use report::{CriterionResult, GateReport, LagSection, LossFacts, Standing, Unit, Verdict, Window};
+pub use report::{Chart, CriterionResult, GateReport, LagSection, LossFacts, Standing, Unit, Verdict, Window};
+pub use rows::write_gate;
 pub use supplied::{Figure, NotApplicable, Supplied, Waiver};
+pub use terminal::terminal;

@@ -110,6 +110,11 @@ impl Kind {
         }
     }
 
+    /// Whether blocks of lag are judged.
+    pub fn is_lag(&self) -> bool {
+        matches!(self, Self::LagSteady(_) | Self::LagPeak(_) | Self::LagObserved(_))
+    }
+
     /// The rule, where a person supplies the figure.
     pub fn supplied(&self) -> Option<&SuppliedRule> {
         match self {

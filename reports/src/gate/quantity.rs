@@ -107,6 +107,9 @@ fn scaled(number: &str, worth: i64) -> Option<i64> {
         None => (false, number),
     };
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    if !(whole.bytes().chain(fraction.bytes())).all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
     if whole.is_empty() || (digits.contains('.') && fraction.is_empty()) || fraction.len() > 9 {
         return None;
     }

@@ -10,31 +10,24 @@ use crate::Event;
 
 /// The four verdicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Proved to be within the policy.
+    #[serde(rename = "GO")]
     Go,
     /// The evidence does not decide. Never to be read as GO.
+    #[serde(rename = "INCONCLUSIVE")]
     Inconclusive,
     /// Proved to be beyond a bound that wants a look.
+    #[serde(rename = "INVESTIGATE")]
     Investigate,
     /// Proved to be beyond a bound that stops.
+    #[serde(rename = "NO-GO")]
     NoGo,
 }
 
 impl Verdict {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Go, Self::Investigate, Self::NoGo, Self::Inconclusive];
-
-    /// The word of the `gate_criteria.verdict` column.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Go => "go",
-            Self::Investigate => "investigate",
-            Self::NoGo => "no_go",
-            Self::Inconclusive => "inconclusive",
-        }
-    }
 
     /// As people read it.
     pub fn title(self) -> &'static str {
@@ -157,7 +150,7 @@ pub struct CriterionResult {
     pub bound_text: String,
     /// What the three numbers count.
     pub unit: Unit,
-    /// Canaries, keys or figures that were looked at.
+    /// Blocks, events, rows or supplied figures behind the verdict.
     pub samples: u64,
     /// Its own verdict.
     pub verdict: Verdict,
@@ -212,10 +205,19 @@ pub struct LossFacts {
 pub struct LagSection {
     /// The route with its figures.
     pub lag: RouteLag,
-    /// Thresholds to draw, with their words: (`GO <= 200 ms`, microseconds).
-    pub thresholds: Vec<(String, i64)>,
-    /// Which quantile the thresholds are about.
+    /// What the policy asks of it.
+    pub charts: Vec<Chart>,
+}
+
+/// One criterion drawn over the blocks of a route.
+#[derive(Debug, Clone, Serialize)]
+pub struct Chart {
+    /// The criterion.
+    pub criterion_id: String,
+    /// The quantile that is drawn.
     pub quantile: super::policy::Quantile,
+    /// Thresholds with their words: (`GO <= 200 ms`, microseconds).
+    pub thresholds: Vec<(String, i64)>,
 }
 
 /// A gate that was run.
@@ -259,6 +261,8 @@ pub struct GateReport {
     pub runs: Vec<RunFacts>,
     /// Evidence that could not be used.
     pub problems: Vec<String>,
+    /// Evidence that was left out by a rule, in words.
+    pub notes: Vec<String>,
     /// The command that judges the same evidence again.
     pub reproduce: String,
     /// Version of driftline.

@@ -155,7 +155,7 @@ pub(super) fn peak(policy: &Policy, rule: &LagRule, lag: &RouteLag, result: &mut
         if let Some(worst) = found.iter().max_by_key(|peak| peak.figures.low(rule.quantile)) {
             set_bound(result, *bound);
             result.verdict = verdict;
-            result.samples = worst.figures.planned;
+            result.samples = amount(lag.peaks.len());
             result.observed_low = Some(held(worst.figures.low(rule.quantile)));
             result.observed_high = worst.figures.high(rule.quantile).map(held);
             result.reason = format!(
@@ -199,7 +199,7 @@ pub(super) fn observed(policy: &Policy, lag: &RouteLag, result: &mut CriterionRe
     result.observed_high = result.observed_low;
     result.bound = Some(i64::from(minimum));
     result.bound_text = format!(">= {minimum} blocks");
-    result.samples = lag.blocks.iter().map(|block| block.figures.planned).sum();
+    result.samples = amount(lag.blocks.len());
     if u32::try_from(seen).unwrap_or(u32::MAX) >= minimum {
         result.verdict = Verdict::Go;
         result.reason = format!("lag was observed in {seen} blocks");
@@ -213,6 +213,10 @@ fn held(us: u64) -> i64 {
     i64::try_from(us).unwrap_or(i64::MAX)
 }
 
+fn amount(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
 fn set_bound(result: &mut CriterionResult, bound: Bound) {
     result.bound = Some(bound.value().amount());
     result.bound_text = bound.to_string();
@@ -220,17 +224,16 @@ fn set_bound(result: &mut CriterionResult, bound: Bound) {
 
 /// The worst block by each end; an unbounded one leaves no high end.
 fn set_observed<'a>(result: &mut CriterionResult, quantile: Quantile, blocks: impl Iterator<Item = &'a Block>) {
-    let (mut low, mut high, mut planned, mut any) = (0, Some(0), 0, false);
+    let (mut low, mut high, mut count) = (0, Some(0), 0);
     for block in blocks {
-        any = true;
-        planned += block.figures.planned;
+        count += 1;
         low = low.max(block.figures.low(quantile));
         high = high.zip(block.figures.high(quantile)).map(|(a, b)| a.max(b));
     }
-    if any {
+    if count > 0 {
         result.observed_low = Some(held(low));
         result.observed_high = high.map(held);
-        result.samples = planned;
+        result.samples = count;
     }
 }
 
@@ -443,7 +446,7 @@ fn explain_exceeding(
 fn remark_unobserved(policy: &Policy, lag: &RouteLag, window: Window, result: &mut CriterionResult) {
     let length = window.to_us.saturating_sub(block_start(window.from_us));
     let all = u64::try_from(length).unwrap_or(0).div_ceil(BLOCK_US.unsigned_abs());
-    let held_blocks = u64::try_from(lag.blocks.len()).unwrap_or(u64::MAX);
+    let held_blocks = amount(lag.blocks.len());
     if lag.blocks.len() >= usize::try_from(policy.blocks.minimum).unwrap_or(usize::MAX)
         && share_milli_percent(held_blocks, all) < WELL_OBSERVED_MILLI_PERCENT
     {
