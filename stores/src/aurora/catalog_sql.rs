@@ -9,18 +9,20 @@ macro_rules! user_tables {
     };
 }
 
-/// oid, schema, name, kind, persistence, may use the schema, may select, row security applies, rows, bytes, spoiled leaves.
+/// oid, schema, name, kind, persistence, may use the schema, may select, row security applies, rows, bytes, spoiled leaves,
+/// blocks of the rows themselves.
 ///
 /// Figures of a partitioned table are those of its leaves. Rows are -1 where nothing was ever analysed.
 pub(crate) const TABLES: &str = concat!(
     "select c.oid, c.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text, \
      pg_catalog.has_schema_privilege(c.relnamespace, 'usage'), pg_catalog.has_table_privilege(c.oid, 'select'), \
-     pg_catalog.row_security_active(c.oid), leaves.rows, leaves.bytes, leaves.unlogged, leaves.foreign_tables from ",
+     pg_catalog.row_security_active(c.oid), leaves.rows, leaves.bytes, leaves.unlogged, leaves.foreign_tables, leaves.blocks from ",
     "(select c.*, n.nspname from ",
     user_tables!(),
     ") c cross join lateral (\
      select case when bool_and(l.reltuples >= 0) then sum(l.reltuples::float8)::int8 end as rows, \
      sum(pg_catalog.pg_total_relation_size(l.oid))::int8 as bytes, \
+     (sum(pg_catalog.pg_relation_size(l.oid)) / pg_catalog.current_setting('block_size')::int8)::int8 as blocks, \
      coalesce(bool_or(l.relpersistence = 'u'), false) as unlogged, \
      coalesce(bool_or(l.relkind = 'f'), false) as foreign_tables \
      from pg_catalog.pg_class l where l.oid = c.oid and c.relkind <> 'p' \

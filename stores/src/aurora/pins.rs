@@ -86,6 +86,7 @@ fn settings(purpose: Purpose, role: Role, forwards_writes: bool) -> Vec<(&'stati
         ("synchronous_commit", "on".to_owned()), // recorded with the lag: an acknowledged canary is durable
         ("plan_cache_mode", plans.to_owned()),
         ("max_parallel_workers_per_gather", "0".to_owned()),
+        ("jit", "off".to_owned()), // compiling costs more than a chunk's digest or a catalog query takes
         ("statement_timeout", shown_ms(limits.statement_ms)),
         ("lock_timeout", shown_ms(limits.lock_ms)),
         ("idle_in_transaction_session_timeout", shown_ms(IDLE_IN_TRANSACTION_MS)),

@@ -165,6 +165,7 @@ mod tests {
             }]),
             rows_estimate: None,
             bytes: None,
+            blocks: 0,
             unreadable: None,
         }
     }

@@ -8,10 +8,15 @@ use crate::{Key, Result};
 
 /// Up to this many rows the boundaries are exact: one pass over the key's index.
 const EXACT_ROWS_MAX: u64 = 2_000_000;
-/// Bytes of a row with its share of indexes, where nothing was ever analysed.
-const ROW_BYTES_GUESS: u64 = 100;
-/// Rows sampled for each boundary of a larger table. Chunks then vary by about one part in the square root of this.
-const SAMPLE_PER_CHUNK: u64 = 50;
+/// Rows in a block, where nothing was ever analysed.
+const BLOCK_ROWS_GUESS: u64 = 80;
+/// Blocks sampled for each chunk of a larger table. Where keys follow the order of blocks, chunks vary by about one part in the square
+/// root of this.
+const BLOCKS_PER_CHUNK: u64 = 5;
+/// Rows kept of those blocks for each chunk.
+const ROWS_PER_CHUNK: u64 = 50;
+/// Keeping fewer rows than one of so many would keep less than one row of a block.
+const ONE_OF_MAX: u64 = 200;
 /// More chunks than this are not planned: they grow instead.
 const BOUNDARIES_MAX: u64 = 200_000;
 /// The seed of the sample: the same table gives the same plan.
@@ -27,8 +32,7 @@ pub(crate) async fn boundaries(
 ) -> Result<Vec<Key>> {
     let rows = table
         .rows_estimate
-        .or(table.bytes.map(|bytes| bytes / ROW_BYTES_GUESS))
-        .unwrap_or(0);
+        .unwrap_or(table.blocks.saturating_mul(BLOCK_ROWS_GUESS));
     let sql = if rows > EXACT_ROWS_MAX {
         sampled(table, key, rows_per_chunk.max(1), rows)
     } else {
@@ -60,11 +64,14 @@ fn exact(table: &Table, key: &[KeyColumn], rows_per_chunk: u64) -> String {
 /// The keys that cut a sample of blocks into as many parts as there will be chunks: fewer, if the statistics promised too many rows.
 fn sampled(table: &Table, key: &[KeyColumn], rows_per_chunk: u64, rows: u64) -> String {
     let chunks = (rows / rows_per_chunk).clamp(1, BOUNDARIES_MAX);
-    let wanted = (chunks * SAMPLE_PER_CHUNK).min(rows);
+    let blocks = table.blocks.max(1);
     // Hundredths of a percent, rounded up: whole numbers keep it exact.
-    let share = (wanted.saturating_mul(10_000).div_ceil(rows)).clamp(1, 10_000);
+    let share = (chunks * BLOCKS_PER_CHUNK * 10_000).div_ceil(blocks).clamp(1, 10_000);
+    let read = rows.saturating_mul(share) / 10_000;
+    let one_of = (read / (chunks * ROWS_PER_CHUNK)).clamp(1, ONE_OF_MAX);
     let source = format!(
-        "{} as {ROW} tablesample system ({}.{:02}) repeatable ({SAMPLE_SEED})",
+        "{} as {ROW} tablesample system ({}.{:02}) repeatable ({SAMPLE_SEED}) \
+         where pg_catalog.int4eq(pg_catalog.int4mod(pg_catalog.hashtext({ROW}.ctid::pg_catalog.text), {one_of}), 0)",
         table.from(),
         share / 100,
         share % 100

@@ -22,6 +22,8 @@ pub(crate) struct Table {
     pub(crate) rows_estimate: Option<u64>,
     /// Bytes with indexes and TOAST.
     pub(crate) bytes: Option<u64>,
+    /// Blocks that hold its rows.
+    pub(crate) blocks: u64,
     /// Why it cannot be read as a whole, with the remedy.
     pub(crate) unreadable: Option<String>,
 }

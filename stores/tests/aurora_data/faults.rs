@@ -148,3 +148,30 @@ async fn values_above_the_bound_are_not_hashed_and_said_so() {
         2
     );
 }
+
+#[tokio::test]
+async fn a_digest_that_replay_cancels_may_be_tried_again() {
+    let two = Two::with(&[("max_standby_streaming_delay", "0"), ("hot_standby_feedback", "off")]).await;
+    two.execute("create table t (id int primary key); insert into t select generate_series(1, 1000)")
+        .await;
+    two.settled().await;
+    let table = collection(&two.standby, "public.t").await;
+    let mut made = recipe(&two.standby, &table, 1).await;
+    made.expression = "(select 1::pg_catalog.int8 from pg_catalog.pg_sleep(4.5))".to_owned();
+    let digest = async { ranged(&two.standby).digest(&table, &made, &Part::ALL).await };
+    let disturb = async {
+        let running =
+            "select count(*) from pg_stat_activity where query like '%pg_sleep(4.5)%' and pid <> pg_backend_pid()";
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
+        while two.pair.standby().value("app", running).await.unwrap().as_deref() == Some("0") {
+            assert!(tokio::time::Instant::now() < deadline, "the digest never ran");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        two.execute("delete from t").await;
+        two.execute("vacuum t").await;
+    };
+    let (answer, ()) = futures::join!(digest, disturb);
+    let error = answer.unwrap_err();
+    assert_eq!(error.kind(), "retryable", "{error}");
+    assert!(error.to_string().contains("conflict with recovery"), "{error}");
+}

@@ -99,3 +99,40 @@ async fn what_the_standby_shows_of_a_later_transaction_is_no_evidence() {
         Comparison::Equal
     );
 }
+
+#[tokio::test]
+async fn several_rows_of_one_key_are_counted_and_all_digested() {
+    let one = One::start().await;
+    one.execute("create table t (id int not null, v int); create unique index t_key on t (id); insert into t values (1, 1), (2, 2)")
+        .await;
+    let table = collection(&one.end, "public.t").await;
+    let made = recipe(&one.end, &table, 1).await;
+    let before = read(&one.end, &table, &made, &[Key::int(1)]).await;
+    // The catalog was read while there was a unique index.
+    one.execute("drop index t_key; insert into t values (1, 3), (1, 4)")
+        .await;
+    let after = read(&one.end, &table, &made, &[Key::int(2), Key::int(1)]).await;
+    let copies: Vec<u64> = after
+        .rows
+        .iter()
+        .map(|reading| match reading {
+            Reading::Present(row) => row.copies,
+            Reading::Absent => 0,
+        })
+        .collect();
+    assert_eq!(copies, [1, 3]);
+    let Comparison::Differs { class, .. } = one.end.compare.compare(&before.rows[0], &after.rows[1], &made.columns)
+    else {
+        panic!("three rows are not one");
+    };
+    assert_eq!(class, stores::Class::Duplicate);
+    one.execute("update t set v = 5 where v = 4").await;
+    let changed = read(&one.end, &table, &made, &[Key::int(1)]).await;
+    assert!(matches!(
+        one.end.compare.compare(&after.rows[1], &changed.rows[0], &made.columns),
+        Comparison::Differs {
+            class: stores::Class::Different,
+            ..
+        }
+    ));
+}

@@ -55,7 +55,12 @@ impl One {
 
 impl Two {
     pub(crate) async fn start() -> Self {
-        let pair = PgPair::start(options(&[])).await.unwrap();
+        Self::with(&[]).await
+    }
+
+    /// With lines of `postgresql.conf`.
+    pub(crate) async fn with(settings: &[(&str, &str)]) -> Self {
+        let pair = PgPair::start(options(settings)).await.unwrap();
         make_role(pair.primary()).await;
         let secret = tempfile::tempdir().unwrap();
         let ports = [("use1", pair.primary().port()), ("usw2", pair.standby().port())];
