@@ -183,7 +183,7 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     while !condition() {
         assert!(std::time::Instant::now() < deadline, "waited 30 s in vain: {what}");
         // A bounded pause without a sleep: nothing is ever sent.
-        drop(receiver.recv_timeout(std::time::Duration::from_millis(20)));
+        let _nothing_sent = receiver.recv_timeout(std::time::Duration::from_millis(20));
     }
     drop(sender);
 }

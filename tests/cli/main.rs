@@ -1,5 +1,4 @@
 //! End-to-end tests: the binary as a person or a script runs it, against real PostgreSQL servers.
-#![expect(missing_docs, unreachable_pub, reason = "a test binary has no public interface")]
 
 mod comparing;
 mod config;
