@@ -138,6 +138,14 @@ impl Default for Ledger {
     }
 }
 
+fn sha256(text: &str) -> String {
+    use sha2::Digest as _;
+    sha2::Sha256::digest(text.as_bytes())
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
 fn default_output() -> PathBuf {
     PathBuf::from("./driftline-out")
 }
@@ -172,12 +180,32 @@ impl Config {
 
     /// SHA-256 of the effective configuration, 64 hex digits. Holds references to secrets, never secrets.
     pub(crate) fn sha256(&self) -> String {
-        use sha2::Digest as _;
-        let text = serde_json::to_string(self).unwrap_or_default();
-        sha2::Sha256::digest(text.as_bytes())
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        sha256(&serde_json::json!(self).to_string())
+    }
+
+    /// The `dataset_fingerprints` column of a run, JSON: for each dataset, and each connection, SHA-256 over what evidence about it depends
+    /// on. Who writes is not part of it: roles swap, and the evidence still belongs together.
+    pub(crate) fn fingerprints(&self) -> String {
+        let of = |connection: &str, tables: Vec<&Tables>| {
+            let endpoints = match self.connection.get(connection) {
+                Some(Connection::Aurora(aurora)) => Some((&aurora.sites, &aurora.canary)),
+                None => None,
+            };
+            let basis = serde_json::json!({ "store": "aurora", "endpoints": endpoints, "tables": tables, "probe": self.defaults.probe });
+            sha256(&basis.to_string())
+        };
+        let mut all: BTreeMap<&str, String> = BTreeMap::new();
+        for connection in self.connection.keys() {
+            let mut over = Vec::new();
+            for (name, Dataset::Aurora(tables)) in &self.dataset {
+                if tables.connection == *connection {
+                    all.insert(name, of(connection, vec![tables]));
+                    over.push(tables);
+                }
+            }
+            all.entry(connection).or_insert_with(|| of(connection, over));
+        }
+        serde_json::json!(all).to_string()
     }
 
     /// The effective configuration as TOML.

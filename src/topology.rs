@@ -54,6 +54,15 @@ impl<'c> Unit<'c> {
         self.writers.first().copied().unwrap_or_default()
     }
 
+    /// The name that lag evidence carries: of the only dataset, or of the connection where one canary stands for several datasets.
+    pub(crate) fn lag_name(&self) -> &'c str {
+        let mut datasets = self.datasets.keys();
+        match (datasets.next(), datasets.next()) {
+            (Some(only), None) => only,
+            _ => self.name,
+        }
+    }
+
     /// Every other site: a star from the primary.
     pub(crate) fn secondaries(&self) -> impl Iterator<Item = &'c str> + use<'c> {
         let primary = self.primary();
@@ -73,6 +82,24 @@ impl<'c> Unit<'c> {
     pub(crate) fn reader_end(&self, site: &str) -> Result<End, StoreError> {
         stores::aurora::open(self.aurora, site, stores::aurora::Endpoint::Reader)
     }
+}
+
+/// The `sites` column of a run: what each site is, and what was reached there in this run. JSON.
+pub(crate) fn sites(config: &Config, reached: &[(String, stores::Identity)]) -> String {
+    let about = config.site.iter().map(|(name, site)| {
+        let identity = reached
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, identity)| identity);
+        let facts = serde_json::json!({
+            "region": site.region,
+            "identity": identity.map(|identity| &identity.instance),
+            "role": identity.map(|identity| identity.role),
+            "version": identity.map(|identity| &identity.version),
+        });
+        (name.clone(), facts)
+    });
+    serde_json::Value::Object(about.collect()).to_string()
 }
 
 /// The fork that the promoted server of `unit` at `site` tells.

@@ -161,13 +161,8 @@ fn routes(context: &Context, run: &Run) -> Result<Vec<RouteSpec>, Failure> {
 
 /// The route as evidence names it: by its dataset, or by its connection where one canary stands for several datasets.
 pub(crate) fn route(unit: &Unit<'_>, primary: &str, secondary: &str, observer: &str) -> Route {
-    let mut datasets = unit.datasets.keys();
-    let dataset = match (datasets.next(), datasets.next()) {
-        (Some(only), None) => *only,
-        _ => unit.name,
-    };
     Route {
-        dataset: dataset.to_owned(),
+        dataset: unit.lag_name().to_owned(),
         store: "aurora".to_owned(),
         primary_site: primary.to_owned(),
         secondary_site: secondary.to_owned(),
@@ -206,6 +201,8 @@ fn start(context: &Context, run: &Run, routes: &[RouteSpec]) -> Result<RunRow, F
         run.host.clone(),
     );
     row.config_sha256 = Some(reports::tables::Hex(context.config.sha256()));
+    row.dataset_fingerprints = context.config.fingerprints();
+    row.sites = topology::sites(&context.config, &[]);
     if let [only] = routes {
         row.dataset = Some(only.route.dataset.clone());
         row.store = Some(only.route.store.clone());

@@ -11,7 +11,7 @@ use reports::Event;
 use reports::render::{Findings, JOURNAL_KIND, ReconcileContext, render_reconcile};
 use reports::runs;
 use reports::tables::{Hex, RunKind, RunRow, RunStatus};
-use stores::{Collection, End, Relation};
+use stores::{Collection, End, Identity, Relation};
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, event, print};
@@ -65,16 +65,19 @@ pub(crate) async fn compare(
         run.host.clone(),
     );
     row.config_sha256 = Some(Hex(context.config.sha256()));
+    row.dataset_fingerprints = context.config.fingerprints();
     row.event_id = event.as_ref().map(|event| event.event_id.clone());
 
     let mut exit = Exit::Fine;
     let mut results = Vec::new();
     let mut miss_probability = 0.0;
+    let mut identities: Vec<(String, Identity)> = Vec::new();
     for job in &jobs {
-        let (findings, missed, relation) = job_result(context, args, event.as_ref(), &run, job, &stop).await?;
+        let (findings, missed, relation, reached) = job_result(context, args, event.as_ref(), &run, job, &stop).await?;
         miss_probability += missed;
         exit = worst(exit, findings.exit_code);
         row.relation = Some(relation);
+        identities.extend(reached);
         if jobs.len() == 1 {
             row.dataset = Some(findings.dataset.clone());
             row.store = Some(findings.store.clone());
@@ -84,6 +87,7 @@ pub(crate) async fn compare(
         results.push(findings);
     }
     row.miss_probability = Some(miss_probability);
+    row.sites = topology::sites(&context.config, &identities);
     let complete = results.iter().all(|result| result.complete);
     let status = if stop.is_cancelled() {
         RunStatus::Interrupted
@@ -150,7 +154,7 @@ async fn job_result(
     run: &Run,
     job: &Job<'_>,
     stop: &CancellationToken,
-) -> Result<(Findings, f64, Relation), Failure> {
+) -> Result<(Findings, f64, Relation, [(String, Identity); 2]), Failure> {
     let about = || {
         format!(
             "dataset {}, {} against {}",
@@ -159,7 +163,7 @@ async fn job_result(
             job.secondary
         )
     };
-    let pair = open(args, job).await.map_err(|failure| failure.context(about()))?;
+    let (pair, reached) = open(args, job).await.map_err(|failure| failure.context(about()))?;
     let (selected, not_selected) = select(&pair, job).await.map_err(|failure| failure.context(about()))?;
     let request = Request {
         run_id: run.id.clone(),
@@ -193,7 +197,7 @@ async fn job_result(
     let (findings, _files) = render_reconcile(&journal, &context.output, &scope)
         .context("render the journal as tables")
         .map_err(Failure::cannot_tell)?;
-    Ok((findings, summary.miss_probability, pair.relation))
+    Ok((findings, summary.miss_probability, pair.relation, reached))
 }
 
 impl From<reconcile::ReconcileError> for Failure {
@@ -207,7 +211,7 @@ impl From<reconcile::ReconcileError> for Failure {
     }
 }
 
-async fn open(args: &ReconcileArgs, job: &Job<'_>) -> Result<Pair, Failure> {
+async fn open(args: &ReconcileArgs, job: &Job<'_>) -> Result<(Pair, [(String, Identity); 2]), Failure> {
     let unit = job.unit;
     let primary = unit.writer_end(unit.primary())?;
     let stated = match args.relation {
@@ -230,12 +234,14 @@ async fn open(args: &ReconcileArgs, job: &Job<'_>) -> Result<Pair, Failure> {
         Relation::Replicating => (reader, FenceKind::Lsn),
         Relation::Independent | Relation::Frozen => (unit.writer_end(job.secondary)?, FenceKind::None),
     };
-    Ok(Pair {
+    let reached = [(unit.primary().to_owned(), a), (job.secondary.to_owned(), b)];
+    let pair = Pair {
         primary,
         secondary,
         relation,
         fence,
-    })
+    };
+    Ok((pair, reached))
 }
 
 /// Every collection of both ends, by name, told apart by the dataset's patterns.

@@ -55,6 +55,8 @@ pub(crate) async fn prove(context: &Context, id: &str) -> Result<Loss, Failure> 
         run.host,
     );
     row.config_sha256 = Some(Hex(context.config.sha256()));
+    row.dataset_fingerprints = context.config.fingerprints();
+    row.sites = topology::sites(&context.config, &[]);
     row.event_id = Some(event.event_id.clone());
     row.primary_site = Some(event.from_site.clone());
     row.secondary_site = Some(event.to_site.clone());

@@ -40,6 +40,9 @@ fn connection_sites(
     aurora: &stores::aurora::Config,
 ) -> Result<(), ConfigError> {
     let base = ["connection", name, "aurora"];
+    if let Err(problem) = aurora.check() {
+        return Err(spans.fault(&base, format!("connection `{name}`: {problem}")));
+    }
     for site in aurora.sites.keys() {
         if !config.site.contains_key(site) {
             let path = [&base[..], &["sites", site]].concat();

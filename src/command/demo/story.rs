@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 use lab::{Pattern, Side, Touches, Workload, WorkloadOptions};
@@ -18,6 +18,10 @@ use crate::command::{Context, event, gate, lab as lab_command, print, probe, rec
 
 /// Rows that both sides change after they part.
 const CONFLICTS: std::ops::RangeInclusive<i64> = 101..=107;
+
+/// How often, and how many times, a started probe is asked whether canaries arrive.
+const SEEN_POLL: Duration = Duration::from_millis(50);
+const SEEN_POLLS_MAX: u32 = 400;
 
 /// Plays the story and tells it; `Found` never comes out of it: what is planted and found is the demo's success.
 pub(super) async fn play(folder: &Path, begun: Instant) -> Outcome {
@@ -59,8 +63,9 @@ struct Story {
 impl Story {
     async fn play(&self) -> Result<bool, Failure> {
         let context = &self.stage.context;
-        let probe = RunningProbe::start(context).await?;
         self.steady().await?;
+        let probe = RunningProbe::start(context).await?;
+        probe.sees_canaries().await?;
         event::start(
             context,
             &EventStartArgs {
@@ -77,7 +82,15 @@ impl Story {
         let old = self.cut(&probe).await?;
         let new = self.promote().await?;
         let measured = probe.stop().await?;
-        self.told.indented(&reports::render::lag_terminal(&measured.lag))?;
+        for route in &measured.summary.routes {
+            let a = &route.accounting;
+            self.told.line(&format!(
+                "   the probe is stopped: {} canaries planned, {} seen, {} still unseen at {NEW_SITE}",
+                a.planned,
+                a.seen,
+                a.pending + a.lost
+            ))?;
+        }
 
         let after = promoted(context)?;
         let lost_is_right = self.prove_loss(&after).await?;
@@ -95,17 +108,21 @@ impl Story {
     }
 
     async fn steady(&self) -> Result<(), Failure> {
-        self.told.act("2. Lag, measured by canaries while the shop sells")?;
+        self.told
+            .act("2. Lag, measured by canaries while the shop sells (`driftline probe`)")?;
+        let probe = RunningProbe::start(&self.stage.context).await?;
         let workload = self
             .workload(self.stage.pair.primary(), WorkloadOptions::new(DATABASE, "payments"))
             .await?;
         tokio::time::sleep(STEADY).await;
         let written = workload.stop().await.map_err(Failure::cannot_tell)?;
+        let measured = probe.stop().await?;
         self.told.line(&format!(
-            "   {} writes to payments in {} s",
+            "   {} writes to payments in {} s; the probe was stopped and drained",
             written.writes(),
             STEADY.as_secs()
-        ))
+        ))?;
+        self.told.indented(&reports::render::lag_terminal(&measured.lag))
     }
 
     /// Replication is cut while the old primary goes on to take writes: nobody else will ever have them.
@@ -263,15 +280,20 @@ impl Story {
             event: Some("latest".to_owned()),
             evidence: None,
         };
-        let (exit, text) = gate::judge(after, &args)?;
-        self.told.indented(&text)?;
-        if exit != Exit::Found {
+        let report = gate::judge(after, &args)?;
+        self.told.indented(&gate::words(&report))?;
+        if Exit::from_code(report.exit_code()) != Exit::Found {
             return Err(Failure::cannot_tell(anyhow!(
                 "the gate did not see the proved loss as NO-GO"
             )));
         }
         Ok(())
     }
+}
+
+/// A line of `/metrics` that counts at least one canary as seen.
+fn is_seen_canary(line: &str) -> bool {
+    line.starts_with("driftline_canaries_total{") && line.contains("state=\"seen\"") && !line.ends_with(" 0")
 }
 
 /// The context of commands that come after the promotion: the new site writes.
@@ -320,6 +342,19 @@ impl RunningProbe {
                 _ => Err(Failure::cannot_tell(anyhow!("the probe ended before it began"))),
             },
         }
+    }
+
+    /// Waits until canaries of this probe arrive, so that what follows has survivors to count from.
+    async fn sees_canaries(&self) -> Result<(), Failure> {
+        for _ in 0..SEEN_POLLS_MAX {
+            if self.metrics.render().lines().any(is_seen_canary) {
+                return Ok(());
+            }
+            tokio::time::sleep(SEEN_POLL).await;
+        }
+        Err(Failure::cannot_tell(anyhow!(
+            "no canary of the probe arrived at {NEW_SITE}"
+        )))
     }
 
     /// The age of the oldest unseen canary, seconds, as `/metrics` says it.
