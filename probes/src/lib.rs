@@ -1,4 +1,11 @@
-//! Canaries: schedule, tracker, histograms, ledger, service endpoints
+//! Canaries: schedule, tracker, histograms, ledger, service endpoints.
+//!
+//! [`run`] probes routes: canaries leave on an open-loop [`Schedule`], a reader watches for them at the secondary, and one pure
+//! [`Tracker`] decides what became of each. What it decides is written to the [`Ledger`] before it shows in [`Metrics`], in
+//! [`Intervals`] or in [`Output`]. After an event [`judge_rpo`] holds the ledger against what the promoted end has.
+//!
+//! Lag is an interval, [max(0, m - w1), h - w0], on one monotonic clock; what is unseen is unbounded above, and only a poll that was
+//! answered raises its low end.
 
 mod clock;
 mod config;

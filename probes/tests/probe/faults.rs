@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use probes::{FinalState, ProbeError};
 use stores::memory::{Delay, NativeLag, Settings, Side};
-use stores::{Canary, CanaryWriter, Result, StoreError, Trouble, WriteOutcome};
+use stores::{Canary, CanaryReader, CanaryWriter, Result, Sighting, StoreError, Trouble, WriteOutcome};
 
 use crate::rig::{Rig, pair, until};
 
@@ -315,4 +315,43 @@ impl CanaryWriter for Denied {
     fn ring_slots(&self) -> u64 {
         64
     }
+}
+
+/// Shows a ring too large for a frame of the ledger, so that the ledger fails in mid-run.
+#[derive(Debug)]
+struct Bloated(Arc<dyn CanaryReader>);
+
+#[async_trait]
+impl CanaryReader for Bloated {
+    async fn poll(&self, stream: &str) -> Result<Sighting> {
+        let mut sighting = self.0.poll(stream).await?;
+        let epoch = "x".repeat(4_000);
+        sighting.canaries.extend((0..5_000).map(|sequence| Canary {
+            stream: stream.to_owned(),
+            epoch: epoch.clone(),
+            sequence,
+        }));
+        Ok(sighting)
+    }
+
+    fn is_ordered(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ledger_that_fails_in_mid_run_stops_the_probe_with_its_error() {
+    let pair = pair(settings());
+    let mut rig = Rig::new(&pair, "6/min");
+    rig.spec.reader = Arc::new(Bloated(rig.spec.reader.clone()));
+    let running = rig.start();
+    tokio::time::sleep(SECOND * 30).await;
+    pair.promote();
+    let error = tokio::time::timeout(SECOND * 120, running.end())
+        .await
+        .unwrap()
+        .err()
+        .unwrap();
+    assert!(matches!(error, ProbeError::Ledger(_)), "{error}");
+    assert!(error.to_string().contains("probe stopped"), "{error}");
 }

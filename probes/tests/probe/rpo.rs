@@ -203,6 +203,25 @@ fn absent_canaries_of_unknown_outcome_may_or_may_not_be_lost() {
 }
 
 #[test]
+fn a_slot_that_was_planned_may_have_been_sent_unless_the_probe_ended_in_order() {
+    for (is_closed, unknown) in [(false, 1), (true, 0)] {
+        let mut script = Script::new();
+        script.acked(1..=5).append(Frame::Planned {
+            sequence: 6,
+            planned_us: 6_000_000,
+        });
+        if is_closed {
+            script.append(Frame::Closed {
+                at_us: 5_500_000,
+                pending: 0,
+            });
+        }
+        let rpo = script.judge(&ring("e1", 5), true, 7);
+        assert_eq!((rpo.lost, rpo.unknown), (0, unknown), "closed: {is_closed}");
+    }
+}
+
+#[test]
 fn a_failed_write_is_no_loss_and_no_survivor_is_no_upper_bound() {
     let mut script = Script::new();
     script.acked(1..=3).sent(4).append(Frame::Settled(Settled {
