@@ -8,7 +8,6 @@
 //! the two looks equal in that look, and is found by the next one.
 
 mod compare;
-mod config;
 mod disclose;
 mod error;
 mod explain;
@@ -26,7 +25,6 @@ mod run;
 mod schema;
 mod vote;
 
-pub use config::Config;
 pub use error::ReconcileError;
 pub use outcome::*;
 pub use plan::{Cut, Plan, PlannedCollection, RowPlan, Work};

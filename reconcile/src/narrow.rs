@@ -227,3 +227,73 @@ fn weight(key: &Key) -> usize {
     });
     ENTRY_BYTES + contents.sum::<usize>()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: RowDigest = RowDigest(1);
+    const B: RowDigest = RowDigest(2);
+
+    fn joined(rows: &[(Column, i64, RowDigest)]) -> Vec<(i64, Option<RowDigest>, Option<RowDigest>)> {
+        let mut join = Join::default();
+        rows.iter()
+            .for_each(|(column, key, digest)| join.take(*column, Key::int(*key), *digest));
+        let key = |key: &Key| match key.0[..] {
+            [KeyValue::Int(key)] => key,
+            _ => panic!("{key:?}"),
+        };
+        join.finish()
+            .iter()
+            .map(|one| (key(&one.key), one.primary, one.secondary))
+            .collect()
+    }
+
+    #[test]
+    fn only_what_is_listed_alike_on_both_sides_is_no_candidate() {
+        use Column::{Primary, Secondary};
+        let found = joined(&[
+            (Primary, 1, A),
+            (Secondary, 2, A),
+            (Secondary, 1, A),
+            (Primary, 3, B),
+            (Secondary, 3, A),
+        ]);
+        assert_eq!(found, [(2, None, Some(A)), (3, Some(B), Some(A))]);
+    }
+
+    #[test]
+    fn a_key_that_was_listed_differently_stays_a_candidate() {
+        use Column::{Primary, Secondary};
+        assert_eq!(
+            joined(&[(Primary, 1, A), (Secondary, 1, B), (Secondary, 1, A)]),
+            [(1, Some(A), Some(B))]
+        );
+        assert_eq!(
+            joined(&[(Primary, 1, A), (Primary, 1, A), (Secondary, 1, A), (Secondary, 1, A)]),
+            [(1, None, None)]
+        );
+        assert_eq!(
+            joined(&[(Primary, 1, A), (Secondary, 1, A), (Secondary, 1, A)]),
+            [(1, None, Some(A))]
+        );
+    }
+
+    #[test]
+    fn halves_of_slices_hold_every_key_once() {
+        let mut slices = vec![Slice::ALL];
+        for _ in 0..4 {
+            slices = slices.into_iter().flat_map(|slice| slice.halves().unwrap()).collect();
+        }
+        assert_eq!(slices.len(), 16);
+        for key in 0..500 {
+            let holding = slices.iter().filter(|slice| slice.holds(&Key::int(key)));
+            assert_eq!(holding.count(), 1);
+        }
+        let deepest = Slice {
+            depth: DEPTH_MAX,
+            index: 0,
+        };
+        assert_eq!(deepest.halves(), None);
+    }
+}

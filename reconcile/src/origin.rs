@@ -181,6 +181,12 @@ mod tests {
             Origin::Unknown,
             "not later than the upper end"
         );
+        assert_eq!(judged(&after, &row(None)), Origin::Unknown);
+        assert_eq!(
+            judged(&after, &row(Some(FORK))),
+            Origin::Unknown,
+            "the new side, not surely before"
+        );
         let no_column = origin(&evidence(Side::Primary, 0, 0), None, &after, &Reading::Absent);
         assert_eq!(no_column.0, Origin::Unknown);
     }

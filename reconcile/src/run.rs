@@ -6,7 +6,7 @@ use futures::{StreamExt, TryStreamExt};
 use stores::{Class, Collection, Identity};
 use tokio_util::sync::CancellationToken;
 
-use crate::compare::{Comparison, same_data};
+use crate::compare::Comparison;
 use crate::disclose::Disclosure;
 use crate::link::Link;
 use crate::plan::{self, Facts, Plan, PlannedCollection, RowPlan, Work};
@@ -113,27 +113,18 @@ impl Run<'_> {
             is_logical,
             selected,
         };
-        let plan = plan::plan(self.pair, self.request, facts).await;
-        // Once more: the plan took a while, and nothing was compared yet.
-        if let Some(instance) = same_data(self.pair, limits).await? {
-            return Err(self.same_data(instance));
-        }
-        Ok(plan)
+        Ok(plan::plan(self.pair, self.request, facts).await)
     }
 
     fn refuse_same_data(&self, primary: &Identity, secondary: &Identity) -> Result<(), ReconcileError> {
-        if primary.same_data(secondary) {
-            return Err(self.same_data(secondary.instance.clone()));
+        if !primary.same_data(secondary) {
+            return Ok(());
         }
-        Ok(())
-    }
-
-    fn same_data(&self, instance: String) -> ReconcileError {
-        ReconcileError::SameData {
+        Err(ReconcileError::SameData {
             primary_site: self.pair.primary.site.clone(),
             secondary_site: self.pair.secondary.site.clone(),
-            instance,
-        }
+            instance: secondary.instance.clone(),
+        })
     }
 
     async fn execute(&self, plan: &Plan) -> journal::Result<Summary> {

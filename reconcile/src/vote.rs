@@ -137,3 +137,163 @@ fn version(reading: &Reading) -> Option<String> {
         Reading::Present(row) => Some(row.version.clone()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use stores::{Class, Row, RowDigest};
+
+    use super::*;
+
+    fn row(version: u32) -> Reading {
+        Reading::Present(Row {
+            version: version.to_string(),
+            digest: RowDigest(1),
+            columns: Vec::new(),
+            values: None,
+            changed_at_us: None,
+            copies: 1,
+            created_by: None,
+            ended_by: None,
+        })
+    }
+
+    fn differs() -> Vote {
+        Vote::Differs(Difference {
+            class: Class::Different,
+            detail: String::new(),
+            columns: Vec::new(),
+        })
+    }
+
+    fn moving() -> Vote {
+        Vote::Inconclusive("it moved".to_owned())
+    }
+
+    /// The decision after each vote.
+    fn decisions(is_fenced: bool, votes: &[(Vote, Reading, Reading)]) -> Vec<Decision> {
+        let mut streak = Streak::default();
+        let take =
+            |(vote, primary, secondary): &(Vote, Reading, Reading)| streak.take(vote, primary, secondary, is_fenced);
+        votes.iter().map(take).collect()
+    }
+
+    #[test]
+    fn it_takes_two_differing_votes_in_a_row() {
+        use Decision::{Confirmed, Open};
+        let vote = |vote| (vote, row(1), row(2));
+        for is_fenced in [true, false] {
+            assert_eq!(
+                decisions(is_fenced, &[vote(differs()), vote(differs())]),
+                [Open, Confirmed]
+            );
+            let interrupted = [vote(differs()), vote(moving()), vote(differs()), vote(differs())];
+            assert_eq!(decisions(is_fenced, &interrupted), [Open, Open, Open, Confirmed]);
+        }
+        let mut streak = Streak::default();
+        assert_eq!(streak.take(&differs(), &row(1), &row(2), true), Open);
+        streak.interrupt();
+        assert_eq!(
+            streak.take(&differs(), &row(1), &row(2), true),
+            Open,
+            "a bracket that failed breaks the row"
+        );
+    }
+
+    fn readings(row: Reading) -> Readings {
+        Readings {
+            rows: vec![row],
+            position: None,
+            snapshot: None,
+            instance: "one".to_owned(),
+        }
+    }
+
+    /// Finds every two readings to be equal, and guards nothing.
+    #[derive(Debug)]
+    struct AllEqual;
+
+    impl Compare for AllEqual {
+        fn compare(&self, _: &Reading, _: &Reading, _: &[String]) -> Comparison {
+            Comparison::Equal
+        }
+
+        fn guard(&self, _: &Readings, _: &Readings, _: &Readings, _: usize) -> Result<(), String> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_side_that_changed_within_the_bracket_gives_no_vote() {
+        let judged = |first, before: Option<Reading>, secondary, again| {
+            let bracket = Bracket {
+                first: readings(first),
+                secondary_before: before.map(readings),
+                secondary: readings(secondary),
+                again: readings(again),
+            };
+            judge(&AllEqual, &[], &bracket, 0)
+        };
+        assert_eq!(judged(row(1), None, row(7), row(1)), Vote::Equal);
+        assert_eq!(judged(row(1), Some(row(7)), row(7), row(1)), Vote::Equal);
+        for (first, before, secondary, again) in [
+            (row(1), None, row(7), row(2)),
+            (row(1), None, row(7), Reading::Absent),
+            (Reading::Absent, None, row(7), row(1)),
+            (row(1), Some(row(7)), row(8), row(1)),
+            (row(1), Some(Reading::Absent), row(8), row(1)),
+        ] {
+            assert!(matches!(judged(first, before, secondary, again), Vote::Inconclusive(_)));
+        }
+    }
+
+    #[test]
+    fn an_equal_vote_between_two_differing_ones_breaks_the_row() {
+        use Decision::Open;
+        let votes = [
+            (differs(), row(1), row(2)),
+            (Vote::Equal, row(3), row(4)),
+            (differs(), row(5), row(6)),
+            (Vote::Equal, row(5), row(7)),
+        ];
+        assert_eq!(decisions(false, &votes), [Open; 4]);
+    }
+
+    #[test]
+    fn a_vote_over_an_absent_row_counts_only_with_the_same_other_row() {
+        use Decision::{Confirmed, Open};
+        let absent = |version| (differs(), Reading::Absent, row(version));
+        assert_eq!(decisions(true, &[absent(1), absent(1)]), [Open, Confirmed]);
+        assert_eq!(
+            decisions(true, &[absent(1), absent(2), absent(3)]),
+            [Open; 3],
+            "inserted and deleted in a loop"
+        );
+        let missing = |version| (differs(), row(version), Reading::Absent);
+        assert_eq!(decisions(false, &[missing(1), missing(2)]), [Open; 2]);
+        assert_eq!(
+            decisions(true, &[absent(1), (differs(), row(1), Reading::Absent)]),
+            [Open; 2]
+        );
+    }
+
+    #[test]
+    fn equal_behind_a_fence_is_in_flight_and_without_one_needs_rest() {
+        use Decision::{Open, Transient};
+        let equal = |primary, secondary| (Vote::Equal, row(primary), row(secondary));
+        assert_eq!(decisions(true, &[equal(1, 1)]), [Transient]);
+        assert_eq!(decisions(false, &[equal(1, 1), equal(1, 1)]), [Open, Transient]);
+        assert_eq!(
+            decisions(false, &[equal(1, 1), equal(2, 1), equal(2, 2)]),
+            [Open; 3],
+            "two counters that meet"
+        );
+        let gone = || (Vote::Equal, Reading::Absent, Reading::Absent);
+        for is_fenced in [true, false] {
+            assert_eq!(decisions(is_fenced, &[gone(), gone()]), [Open, Transient]);
+            assert_eq!(
+                decisions(is_fenced, &[gone(), (moving(), row(1), Reading::Absent), gone()]),
+                [Open; 3]
+            );
+        }
+    }
+}

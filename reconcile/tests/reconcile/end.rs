@@ -100,7 +100,13 @@ impl Catalog for OneEnd {
         let mut world = lock(&self.world);
         world.tick();
         let collection = match self.side {
-            Side::Primary => world.primary_collection.clone(),
+            Side::Primary => {
+                let now = world.primary_collection.clone();
+                if let Some(later) = world.primary_collection_later.take() {
+                    world.primary_collection = Some(later);
+                }
+                now
+            }
             Side::Secondary => {
                 if let Some(later) = world.secondary_collection_later.take() {
                     world.secondary_collection = Some(later);
@@ -259,6 +265,11 @@ impl Reread for OneEnd {
     async fn read(&self, request: &ReadRequest<'_>) -> Result<Readings> {
         let mut world = lock(&self.world);
         world.tick();
+        world.calls.push(if self.is_secondary() {
+            "read secondary"
+        } else {
+            "read primary"
+        });
         if self.is_secondary() && world.faults.secondary_reads_denied {
             return Err(StoreError::Denied(trouble(
                 self.site(),
@@ -317,11 +328,13 @@ impl Fence for OneEnd {
     async fn point(&self) -> Result<Position> {
         let mut world = lock(&self.world);
         world.tick();
+        world.calls.push("point");
         Ok(Position(world.log.len() as u64))
     }
 
     async fn wait(&self, point: Position, _: Duration) -> Result<bool> {
         let mut world = lock(&self.world);
+        world.calls.push("wait");
         if world.faults.wait_lies {
             return Ok(true);
         }

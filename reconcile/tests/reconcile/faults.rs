@@ -166,6 +166,7 @@ async fn without_a_proved_link_nothing_is_confirmed() {
         world.secondary_delay = None;
         world.faults.wait_lies = true;
         world.secondary.applied = 1_000_000;
+        world.secondary.rows.remove(&80);
     }
     let outcome = run(&pair(&world, Relation::Replicating), &request(&world))
         .await
@@ -239,6 +240,10 @@ async fn keys_that_cannot_be_read_again_are_unverified() {
             divergence.primary_digest.is_some() && divergence.secondary_digest.is_none(),
             "as listed"
         );
+        let mut world = lock(&world);
+        let asked = world.calls.iter().filter(|call| **call == "read secondary").count();
+        assert_eq!(asked, 1, "what is denied is not asked for again");
+        world.calls.clear();
     }
 }
 

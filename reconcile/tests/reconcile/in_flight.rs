@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use reconcile::{Limits, Request, State};
+use reconcile::{ChunkState, CoverageState, Limits, Request, State};
 use stores::{Class, Relation};
 
 use crate::outcome::{Outcome, pair, request, run};
@@ -159,9 +159,36 @@ async fn a_row_that_never_rests_is_volatile() {
         .unwrap();
     assert_eq!(outcome.keys(State::Volatile).keys().copied().collect::<Vec<_>>(), [17]);
     assert_eq!(outcome.summary.exit_code(), 3);
+    let chunk = outcome.chunks().find(|chunk| chunk.chunk_id == 0).unwrap();
+    assert_eq!(
+        (chunk.state, chunk.error.as_str()),
+        (ChunkState::Failed, "undecided: 1 volatile and 0 unverified keys")
+    );
+    assert_eq!(outcome.coverage().next().unwrap().state, CoverageState::Partial);
     assert!(
         outcome
             .divergences()
             .all(|one| one.explanation.contains("no conclusion after 16 rechecks"))
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_vote_has_a_fence_of_its_own_between_its_readings() {
+    let world = World::new((0..30).map(|key| (key, key))).share();
+    lock(&world).secondary.rows.remove(&3);
+    let outcome = run(&pair(&world, Relation::Replicating), &request(&world))
+        .await
+        .unwrap();
+    assert_eq!(outcome.confirmed().len(), 1);
+    // The first bracket is thrown away: the link is proved behind it.
+    let bracket = ["read primary", "point", "wait", "read secondary", "read primary"];
+    assert_eq!(lock(&world).calls, [bracket; 3].concat());
+
+    let world = World::new((0..30).map(|key| (key, key))).share();
+    lock(&world).secondary.rows.remove(&3);
+    run(&pair(&world, Relation::Independent), &request(&world))
+        .await
+        .unwrap();
+    let bracket = ["read primary", "read secondary", "read primary", "read secondary"];
+    assert_eq!(lock(&world).calls, [bracket; 2].concat());
 }

@@ -190,6 +190,15 @@ async fn a_schema_change_in_flight_is_no_divergence() {
         assert_eq!(outcome.divergences().count(), 0);
         assert_eq!(outcome.summary.exit_code(), 0);
     }
+    // The primary is altered while both are being looked at: nothing is proved.
+    let mut altering = world();
+    (altering.primary_collection, altering.primary_collection_later) = (altered(), Some(collection()));
+    let altering = altering.share();
+    let outcome = run(&pair(&altering, Relation::Replicating), &request(&altering))
+        .await
+        .unwrap();
+    assert!(outcome.divergences().all(|one| one.state == State::Unverified));
+    assert_eq!(outcome.summary.exit_code(), 3);
     // It stays: a divergence. Nobody can prove it: unverified.
     for (has_fence, state, exit) in [(true, State::Confirmed, 1), (false, State::Unverified, 3)] {
         let mut world = world();
@@ -249,6 +258,9 @@ async fn canaries_and_what_was_not_selected_are_skipped_and_told() {
 async fn nothing_selected_is_never_complete() {
     let world = world().share();
     let mut request = request(&world);
+    request.selected[0].primary.as_mut().unwrap().is_canary = true;
+    let outcome = run(&pair(&world, Relation::Independent), &request).await.unwrap();
+    assert_eq!(outcome.summary.exit_code(), 3, "canaries alone");
     request.selected.clear();
     let outcome = run(&pair(&world, Relation::Independent), &request).await.unwrap();
     assert_eq!(outcome.summary.exit_code(), 3);

@@ -118,9 +118,13 @@ pub(crate) struct World {
     pub(crate) secondary_collection: Option<Collection>,
     /// Replaces the secondary's catalog at the next look.
     pub(crate) secondary_collection_later: Option<Collection>,
+    /// Replaces the primary's catalog behind the next look.
+    pub(crate) primary_collection_later: Option<Collection>,
     pub(crate) links_proved: u32,
-    /// Most rows that one listing gave.
+    /// Listings that were asked for.
     pub(crate) lists: u64,
+    /// Readings of keys and fences, in their order.
+    pub(crate) calls: Vec<&'static str>,
     pub(crate) seeds: BTreeSet<u64>,
     /// Cells written, for versions that never repeat.
     versions: u64,
@@ -157,8 +161,10 @@ impl World {
             primary_collection: Some(collection()),
             secondary_collection: Some(collection()),
             secondary_collection_later: None,
+            primary_collection_later: None,
             links_proved: 0,
             lists: 0,
+            calls: Vec::new(),
             seeds: BTreeSet::new(),
             versions: 0,
         };

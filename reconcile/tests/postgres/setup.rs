@@ -1,0 +1,146 @@
+//! A real pair with the shop in it, and the role that may only select and write canaries.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use lab::{PgOptions, PgPair, Planted, Workload, WorkloadOptions, demo};
+use reconcile::{FenceKind, Frame, KeyDisclosure, Limits, Pair, Request, Selected, Settings, State, Summary};
+use stores::aurora::{Auth, CanaryPlace, Config, Endpoint, Endpoints, InitSpec, Readable, Tls, open};
+use stores::secret::Secret;
+use stores::{Collection, End, Relation};
+use tokio_util::sync::CancellationToken;
+
+/// What the role logs in with.
+const PASSWORD: &str = "what the role of these tests logs in with";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) struct Shop {
+    pub(crate) pair: PgPair,
+    pub(crate) config: Config,
+    secret: tempfile::TempDir,
+}
+
+impl Shop {
+    pub(crate) async fn start(rows: u32) -> Self {
+        let pair = PgPair::start(PgOptions::with_database("app")).await.unwrap();
+        demo::create_schema(pair.primary(), "app").await.unwrap();
+        demo::fill(pair.primary(), "app", rows, 1).await.unwrap();
+        let secret = tempfile::tempdir().unwrap();
+        let path = secret.path().join("password");
+        std::fs::write(&path, PASSWORD).unwrap();
+        let endpoints = |port: u16| Endpoints {
+            writer: format!("postgresql://driftline@127.0.0.1:{port}/app").parse().unwrap(),
+            reader: None,
+        };
+        let config = Config {
+            auth: Auth::Password(Secret::File(path)),
+            tls: Tls::CaFile(pair.primary().ca_file()),
+            canary: CanaryPlace::default(),
+            relation: None,
+            writers: None,
+            sites: BTreeMap::from([
+                ("use1".to_owned(), endpoints(pair.primary().port())),
+                ("usw2".to_owned(), endpoints(pair.standby().port())),
+            ]),
+        };
+        let shop = Self { pair, config, secret };
+        shop.init().await;
+        shop
+    }
+
+    async fn init(&self) {
+        let readable = vec![Readable::AllIn {
+            schema: "public".to_owned(),
+        }];
+        for step in InitSpec::of(&self.config, "use1", readable).unwrap().steps() {
+            let database = step.database.as_deref().unwrap_or("postgres");
+            self.pair.primary().execute(database, &step.sql).await.unwrap();
+        }
+        let password = format!("alter role driftline password '{PASSWORD}'");
+        self.pair.primary().execute("postgres", &password).await.unwrap();
+        self.pair.wait_replayed(PATIENCE).await.unwrap();
+    }
+
+    /// The standby is promoted, and the old primary comes back without a link.
+    pub(crate) async fn fail_over(&self) {
+        self.pair.wait_replayed(PATIENCE).await.unwrap();
+        self.pair.promote().await.unwrap();
+        self.pair.return_old_primary().await.unwrap();
+    }
+
+    pub(crate) fn ends(&self, relation: Relation) -> Pair {
+        Pair {
+            primary: open(&self.config, "use1", Endpoint::Writer).unwrap(),
+            secondary: open(&self.config, "usw2", Endpoint::Reader).unwrap(),
+            relation,
+            fence: match relation {
+                Relation::Replicating => FenceKind::Lsn,
+                Relation::Independent | Relation::Frozen => FenceKind::None,
+            },
+        }
+    }
+
+    pub(crate) async fn write(&self, options: WorkloadOptions) -> Workload {
+        Workload::start(self.pair.primary(), options).await.unwrap()
+    }
+
+    pub(crate) async fn shutdown(self) {
+        self.pair.shutdown().await;
+        drop(self.secret);
+    }
+}
+
+/// The tables of the shop, cut into many small chunks.
+pub(crate) async fn request(pair: &Pair) -> Request {
+    let (primary, secondary) = (tables(&pair.primary).await, tables(&pair.secondary).await);
+    let find = |side: &[Collection], name: &str| side.iter().find(|one| one.name == name).cloned();
+    let selected = demo::TABLES.iter().map(|name| Selected {
+        primary: find(&primary, name),
+        secondary: find(&secondary, name),
+        settings: Settings {
+            changed_at: Some("updated_at".to_owned()),
+            exclude_columns: Vec::new(),
+        },
+    });
+    Request {
+        run_id: "a run of a test".to_owned(),
+        selected: selected.collect(),
+        not_selected: Vec::new(),
+        disclosure: KeyDisclosure::Plain,
+        key_hash: None,
+        include_values: false,
+        fork: None,
+        limits: Limits {
+            rows_per_chunk: 1_000,
+            rounds_max: 40,
+            ..Limits::default()
+        },
+    }
+}
+
+async fn tables(end: &End) -> Vec<Collection> {
+    end.catalog.as_ref().unwrap().collections().await.unwrap()
+}
+
+/// What was confirmed, in the words of the truth, and the summary.
+pub(crate) async fn run(pair: &Pair, request: &Request) -> (Vec<Planted>, Summary) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.journal");
+    let writer = journal::Writer::create(&path, "reconcile").unwrap();
+    let running = reconcile::run(pair, request, writer, |_| {}, CancellationToken::new());
+    let summary = tokio::time::timeout(Duration::from_secs(240), running)
+        .await
+        .unwrap()
+        .unwrap();
+    let mut reader = journal::Reader::open(&path).unwrap();
+    let mut found = Vec::new();
+    for frame in reader.records::<Frame>() {
+        if let Frame::Divergence(one) = frame.unwrap()
+            && one.state == State::Confirmed
+        {
+            let key = one.key.clone().unwrap_or_default();
+            found.push(Planted::new(&one.collection, &key, one.class.word()));
+        }
+    }
+    (found, summary)
+}
