@@ -27,7 +27,7 @@ pub use error::TableError;
 pub use layout::{FileName, Span};
 pub use reader::{project, read};
 pub use schema::{AtMicros, Cell, Column, Field, Hex, Row, Rule, Table, Type};
-pub use specimen::write_specimens;
+pub use specimen::{specimen, write_specimens};
 pub use words::{Clock, Fence, RunKind, RunStatus, Verdict};
 pub use writer::{DATES_OPEN_MAX, ROW_GROUP_BYTES_MAX, ROW_GROUP_ROWS_MAX, TableWriter, replace_rows};
 

@@ -31,6 +31,18 @@ pub fn write_specimens(output: &Path) -> Result<(), TableError> {
     write::<CostRow>(output)
 }
 
+/// The sparse row of a table, to be changed where it matters.
+///
+/// # Errors
+/// Never, as long as the contract agrees with itself.
+pub fn specimen<R: Row>() -> Result<R, TableError> {
+    R::from_cells(sparse(R::table())).map_err(|(column, problem)| TableError::Contract {
+        table: R::table().name,
+        column: column.to_owned(),
+        problem,
+    })
+}
+
 fn write<R: Row>(output: &Path) -> Result<(), TableError> {
     let mut writer = TableWriter::<R>::create(output, FileName::of_run(RUN_ID));
     writer.push_cells(full(R::table()))?;
