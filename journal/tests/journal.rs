@@ -131,7 +131,8 @@ fn a_frame_that_stands_elsewhere_does_not_check() {
 fn bytes_in_a_payload_that_look_like_a_frame_are_not_taken_for_one() {
     let folder = folder();
     let path = folder.path().join("j");
-    let inner = written(&folder.path().join("inner"), &[b"inner".to_vec()]);
+    let mut inner = written(&folder.path().join("inner"), &[b"inner".to_vec()]);
+    inner.extend_from_slice(b"what follows in the payload");
     let bytes = written(&path, &[b"whole".to_vec(), inner]);
     fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
     let (found, tail) = read(&path).unwrap();

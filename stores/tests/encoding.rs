@@ -314,6 +314,7 @@ fn texts_that_are_no_decimal_numbers_are_refused() {
         ("5.", "5e0"),
     ] {
         assert_eq!(Decimal::parse(text).unwrap().to_string(), form);
+        assert_eq!(Decimal::parse(text), Decimal::parse(form));
     }
 }
 
