@@ -1,5 +1,6 @@
 //! The suite of contracts, run against every store and wrapper, and against liars, so that the suite itself is known to bite.
 
+mod aurora;
 mod faults;
 mod liar;
 mod memory;
