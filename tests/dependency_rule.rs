@@ -47,7 +47,7 @@ const FOR_THE_BINARY: [&str; 3] = ["clap", "anyhow", "tracing-subscriber"];
 
 fn is_vendor_sdk(name: &str) -> bool {
     let matches = |sdk: &&str| name == *sdk || (sdk.ends_with('-') && name.starts_with(*sdk));
-    VENDOR_SDKS.iter().any(|sdk| matches(sdk))
+    VENDOR_SDKS.iter().any(matches)
 }
 
 fn breaches(edges: &[Edge]) -> Vec<String> {
