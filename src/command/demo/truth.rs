@@ -33,7 +33,7 @@ pub(super) fn against(truth: &Truth, found: &[Planted]) -> (String, Mismatches) 
     kinds.dedup();
     let count = |all: &[Planted], wanted: &(String, String)| all.iter().filter(|one| kind(one) == *wanted).count();
     let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(comfy_table::presets::ASCII_MARKDOWN);
     table.set_header(["origin", "class", "planted", "found"]);
     for wanted in &kinds {
         table.add_row([
