@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use futures::{StreamExt, TryStreamExt};
-use stores::{Class, Collection, Identity};
+use stores::{Class, Collection, Identity, Role};
 use tokio_util::sync::CancellationToken;
 
 use crate::compare::Comparison;
@@ -99,6 +99,9 @@ impl Run<'_> {
         let primary = patiently(limits, || self.pair.primary.identify.identity()).await.0?;
         let secondary = patiently(limits, || self.pair.secondary.identify.identity()).await.0?;
         self.refuse_same_data(&primary, &secondary)?;
+        // A standby in recovery applies the whole log: a publication beside it changes nothing about that.
+        let is_physical =
+            primary.lineage.is_some() && primary.lineage == secondary.lineage && secondary.role == Role::ReadOnly;
         let mut is_logical = false;
         for end in [&self.pair.primary, &self.pair.secondary] {
             if let Some(status) = &end.status {
@@ -110,7 +113,7 @@ impl Run<'_> {
         let facts = Facts {
             primary,
             secondary,
-            is_logical,
+            is_logical: is_logical && !is_physical,
             selected,
         };
         Ok(plan::plan(self.pair, self.request, facts).await)

@@ -123,15 +123,15 @@ impl Findings {
                 counted(self.not_listed, "further divergence")
             );
         }
-        let mut keys = table(&["collection", "key", "state", "origin", "columns", "what"]);
+        let mut keys = table(&["collection", "key", "class", "state", "origin", "columns"]);
         for shown in &self.keys {
             keys.add_row([
                 plain(&shown.collection),
                 shown.key.as_deref().map_or("-".to_owned(), plain),
+                shown.class.to_owned(),
                 shown.state.to_owned(),
                 shown.origin.unwrap_or("-").to_owned(),
                 columns(&shown.columns),
-                shown.explanation.as_deref().map_or("-".to_owned(), plain),
             ]);
         }
         let _ = writeln!(text, "\nThe first {}:\n{keys}", counted_u(self.keys.len(), "key"));

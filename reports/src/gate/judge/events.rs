@@ -56,7 +56,7 @@ fn without_event(criterion: &Criterion, rule: &EventRule, window: Window) -> Vec
     let kinds: Vec<&str> = rule.events.iter().map(|kind| kind.word()).collect();
     result.reason = format!("unmeasured: no {} in the window", kinds.join(" or "));
     result.next = format!(
-        "hold a drill (`driftline event start --kind {}`), or widen the window",
+        "hold a drill (`driftline event start {}`), or widen the window",
         kinds.first().copied().unwrap_or("failover")
     );
     vec![result]
