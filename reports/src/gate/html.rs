@@ -8,8 +8,8 @@ use super::calendar::instant_text;
 use super::chart;
 use super::evidence::{CollectionCoverage, Reconciliation};
 use super::policy::Quantile;
-use super::report::{CriterionResult, GateReport, LagSection, Verdict};
-use super::terminal::{next_steps, not_counted, observed_text, rounded, verdict_text};
+use super::report::{CriterionResult, GateReport, LagSection, Standing, Verdict};
+use super::terminal::{Step, next_steps, not_counted, observed_text, rounded};
 use reconcile::{Origin, State};
 
 /// Renders the page.
@@ -25,9 +25,9 @@ pub fn html(report: &GateReport) -> Result<String, askama::Error> {
         from: instant_text(report.window.from_us),
         to: instant_text(report.window.to_us),
         judged_at: instant_text(report.judged_at_us),
-        next: next_steps(report),
+        next: next_steps(report).into_iter().map(StepView::of).collect(),
         not_counted: not_counted(report),
-        criteria: report.criteria.iter().map(CriterionView::of).collect(),
+        criteria: criteria(report),
         lag: report.lag.iter().map(LagView::of).collect(),
         losses: losses(report),
         reconciliations: report.reconciliations.iter().map(ReconciliationView::of).collect(),
@@ -47,7 +47,7 @@ struct Page<'a> {
     from: String,
     to: String,
     judged_at: String,
-    next: Vec<String>,
+    next: Vec<StepView>,
     not_counted: Vec<String>,
     criteria: Vec<CriterionView<'a>>,
     lag: Vec<LagView<'a>>,
@@ -68,31 +68,77 @@ fn tone(verdict: Verdict) -> &'static str {
 }
 
 fn counts(report: &GateReport) -> Vec<(&'static str, &'static str, usize)> {
-    [Verdict::NoGo, Verdict::Investigate, Verdict::Inconclusive, Verdict::Go]
+    let verdicts = [Verdict::NoGo, Verdict::Investigate, Verdict::Inconclusive, Verdict::Go];
+    let mut counts: Vec<_> = verdicts
         .into_iter()
         .map(|verdict| {
-            let of_it = report
-                .criteria
-                .iter()
-                .filter(|result| result.is_counted() && result.verdict == verdict);
-            (verdict.title(), tone(verdict), of_it.count())
+            let is_it = |result: &&CriterionResult| result.is_counted() && result.verdict == verdict;
+            (
+                verdict.title(),
+                tone(verdict),
+                report.criteria.iter().filter(is_it).count(),
+            )
         })
-        .filter(|(_, _, count)| *count > 0)
-        .collect()
+        .collect();
+    let set_aside = |word: &'static str, is_it: fn(&Standing) -> bool| {
+        let found = report.criteria.iter().filter(|result| is_it(&result.standing));
+        (word, "set-aside", found.count())
+    };
+    counts.push(set_aside("waived", |standing| matches!(standing, Standing::Waived(_))));
+    counts.push(set_aside("not applicable", |standing| {
+        matches!(standing, Standing::NotApplicable(_))
+    }));
+    counts.retain(|(_, _, count)| *count > 0);
+    counts
+}
+
+/// A step with its commands told apart from its words.
+struct StepView {
+    criterion: Option<(&'static str, String)>,
+    /// Text, and whether it is a command.
+    parts: Vec<(String, bool)>,
+}
+
+impl StepView {
+    fn of(step: Step) -> Self {
+        Self {
+            criterion: step.criterion.map(|(verdict, id)| (tone(verdict), id)),
+            parts: step
+                .words
+                .split('`')
+                .enumerate()
+                .map(|(place, part)| (part.to_owned(), place % 2 == 1))
+                .collect(),
+        }
+    }
 }
 
 struct CriterionView<'a> {
     result: &'a CriterionResult,
-    verdict: String,
+    badge: &'static str,
+    own_verdict: &'static str,
     tone: &'static str,
     observed: String,
 }
 
+/// What stops comes first; within a verdict the order of the policy.
+fn criteria(report: &GateReport) -> Vec<CriterionView<'_>> {
+    let mut views: Vec<CriterionView<'_>> = report.criteria.iter().map(CriterionView::of).collect();
+    views.sort_by_key(|view| (!view.result.is_counted(), std::cmp::Reverse(view.result.verdict)));
+    views
+}
+
 impl<'a> CriterionView<'a> {
     fn of(result: &'a CriterionResult) -> Self {
+        let (badge, own_verdict) = match result.standing {
+            Standing::Counted => (result.verdict.title(), ""),
+            Standing::Waived(_) => ("waived", result.verdict.title()),
+            Standing::NotApplicable(_) => ("not applicable", ""),
+        };
         Self {
             result,
-            verdict: verdict_text(result),
+            badge,
+            own_verdict,
             tone: if result.is_counted() {
                 tone(result.verdict)
             } else {

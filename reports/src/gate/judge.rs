@@ -139,6 +139,7 @@ fn undecided(criterion: &Criterion, window: Window) -> CriterionResult {
         requirement: criterion.requirement.clone(),
         metric: criterion.kind.metric(),
         subject: String::new(),
+        event_id: None,
         dataset: None,
         store: None,
         primary_site: None,

@@ -20,6 +20,8 @@ mod share;
 mod spread;
 mod supplied;
 mod terminal;
+#[cfg(test)]
+mod tests;
 
 pub use blocks::{Block, BlockCollector, Figures, MeasuredRoute, PeakOccurrence, RouteLag, SourcedInterval};
 pub use calendar::{BLOCK_US, DAY_US, PeakWindow};

@@ -130,6 +130,8 @@ pub struct CriterionResult {
     pub metric: String,
     /// The route, the event or the source of the figure, in words. Empty when there is none.
     pub subject: String,
+    /// The event, where one was judged.
+    pub event_id: Option<String>,
     /// The dataset, where there is one.
     pub dataset: Option<String>,
     /// The store.

@@ -2,11 +2,17 @@
 
 use std::fmt::Write as _;
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
 
 use super::calendar::instant_text;
 use super::quantity::Quantity;
 use super::report::{CriterionResult, GateReport, Standing, Unit, Verdict};
+use crate::render::visible;
+
+/// Widest that the short columns of the table get.
+const VERDICT_COLUMNS: u16 = 17;
+const CRITERION_COLUMNS: u16 = 30;
+const OBSERVED_COLUMNS: u16 = 24;
 
 /// Renders a report for a terminal of so many columns.
 pub fn terminal(report: &GateReport, columns: u16) -> String {
@@ -21,12 +27,20 @@ pub fn terminal(report: &GateReport, columns: u16) -> String {
         instant_text(report.window.to_us)
     );
     let _ = writeln!(text, "\n{}", table(report, columns));
-    list(&mut text, "What to do next", &next_steps(report), true);
+    let steps: Vec<String> = next_steps(report)
+        .into_iter()
+        .map(|step| match step.criterion {
+            Some((_, id)) => format!("{id}: {}", step.words),
+            None => step.words,
+        })
+        .collect();
+    list(&mut text, "What to do next", &steps, true);
     list(&mut text, "Evidence that could not be used", &report.problems, false);
     list(&mut text, "Left out", &report.notes, false);
     list(&mut text, "Not counted", &not_counted(report), false);
     let _ = writeln!(text, "\nThe same again: {}", report.reproduce);
-    text
+    // Names come from databases and files: none of them may steer a terminal.
+    text.lines().flat_map(|line| [visible(line), "\n".to_owned()]).collect()
 }
 
 fn list(text: &mut String, title: &str, entries: &[String], numbered: bool) {
@@ -50,21 +64,25 @@ fn table(report: &GateReport, columns: u16) -> String {
         .set_content_arrangement(ContentArrangement::Dynamic)
         .force_no_tty()
         .set_width(columns)
-        .set_header(["verdict", "criterion", "of", "observed", "bound", "why"]);
+        .set_header(["verdict", "criterion", "observed", "why"]);
     for result in &report.criteria {
         let mut why = result.reason.clone();
         if !result.remark.is_empty() {
-            let _ = write!(why, " (remark: {})", result.remark);
+            let _ = write!(why, "\nRemark: {}", result.remark);
         }
-        table.add_row([
-            verdict_text(result),
-            result.id.clone(),
-            result.subject.clone(),
-            observed_text(result),
-            result.bound_text.clone(),
-            why,
-        ]);
+        let observed = match result.bound_text.as_str() {
+            "" => observed_text(result),
+            bound => format!("{}\nbound {bound}", observed_text(result)),
+        };
+        let criterion = match result.subject.as_str() {
+            "" => result.id.clone(),
+            subject => format!("{}\n{subject}", result.id),
+        };
+        table.add_row([verdict_text(result), criterion, observed, why]);
     }
+    // The reason is the longest text, so it gets what the others leave.
+    let narrow = [VERDICT_COLUMNS, CRITERION_COLUMNS, OBSERVED_COLUMNS];
+    table.set_constraints(narrow.map(|width| ColumnConstraint::UpperBoundary(Width::Fixed(width))));
     table.trim_fmt()
 }
 
@@ -100,7 +118,13 @@ pub(super) fn rounded(us: i64) -> Quantity {
 /// Both ends.
 pub(super) fn observed_text(result: &CriterionResult) -> String {
     let Some(low) = result.observed_low else {
-        return "not measured".to_owned();
+        // Some criteria are met or not, without a figure.
+        let word = if result.samples > 0 {
+            "no figure"
+        } else {
+            "not measured"
+        };
+        return word.to_owned();
     };
     match result.observed_high {
         Some(high) if high == low => figure_text(result.unit, low),
@@ -113,30 +137,36 @@ pub(super) fn observed_text(result: &CriterionResult) -> String {
     }
 }
 
+/// One step, with the criterion that asks for it; none for a problem of the evidence as a whole.
+pub(super) struct Step {
+    pub(super) criterion: Option<(Verdict, String)>,
+    pub(super) words: String,
+}
+
 /// Steps of the results that count, worst first, each step once.
-pub(super) fn next_steps(report: &GateReport) -> Vec<String> {
-    let mut steps: Vec<(Verdict, String, String)> = Vec::new();
-    for result in report
-        .criteria
-        .iter()
-        .filter(|result| result.is_counted() && !result.next.is_empty())
-    {
-        if !steps
-            .iter()
-            .any(|(_, id, step)| *id == result.id && *step == result.next)
-        {
-            steps.push((result.verdict, result.id.clone(), result.next.clone()));
+pub(super) fn next_steps(report: &GateReport) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    let mut results: Vec<&CriterionResult> = report.criteria.iter().collect();
+    results.retain(|result| result.is_counted() && !result.next.is_empty());
+    results.sort_by_key(|result| std::cmp::Reverse(result.verdict));
+    if !report.problems.is_empty() {
+        steps.push(Step {
+            criterion: None,
+            words: "make the evidence readable that could not be used (listed below): without it nothing is GO"
+                .to_owned(),
+        });
+    }
+    for result in results {
+        let is_known =
+            |step: &Step| step.words == result.next && step.criterion.as_ref().is_some_and(|(_, id)| *id == result.id);
+        if !steps.iter().any(is_known) {
+            steps.push(Step {
+                criterion: Some((result.verdict, result.id.clone())),
+                words: result.next.clone(),
+            });
         }
     }
-    steps.sort_by_key(|(verdict, _, _)| std::cmp::Reverse(*verdict));
-    let mut texts: Vec<String> = Vec::new();
-    if !report.problems.is_empty() {
-        texts.push(
-            "make the evidence readable that could not be used (listed below): without it nothing is GO".to_owned(),
-        );
-    }
-    texts.extend(steps.into_iter().map(|(_, id, step)| format!("{id}: {step}")));
-    texts
+    steps
 }
 
 /// Waivers, also expired ones, and criteria that somebody set aside.

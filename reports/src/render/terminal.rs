@@ -190,15 +190,19 @@ pub(crate) fn table(header: &[&str]) -> Table {
 
 /// Names come from databases: nothing in them may steer a terminal or end a cell.
 pub(crate) fn plain(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
+    visible(text).replace('|', "\\|")
+}
+
+/// Nothing in the text may steer a terminal.
+pub(crate) fn visible(text: &str) -> String {
+    let mut visible = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {
-            '|' => plain.push_str("\\|"),
-            letter if letter.is_control() || is_invisible(letter) => plain.extend(letter.escape_unicode()),
-            letter => plain.push(letter),
+            letter if letter.is_control() || is_invisible(letter) => visible.extend(letter.escape_unicode()),
+            letter => visible.push(letter),
         }
     }
-    plain
+    visible
 }
 
 /// Marks that turn the direction of text, or hide in it.

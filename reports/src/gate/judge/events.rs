@@ -42,7 +42,8 @@ fn describe(event: &Event) -> String {
 
 fn result_for(criterion: &Criterion, window: Window, event: &Event) -> CriterionResult {
     let mut result = undecided(criterion, window);
-    result.subject = format!("{} [{}]", describe(event), event.event_id);
+    result.subject = describe(event);
+    result.event_id = Some(event.event_id.clone());
     result.primary_site = Some(event.from_site.clone());
     result.secondary_site = Some(event.to_site.clone());
     if let [dataset] = event.datasets.as_slice() {
@@ -56,7 +57,7 @@ fn without_event(criterion: &Criterion, rule: &EventRule, window: Window) -> Vec
     let kinds: Vec<&str> = rule.events.iter().map(|kind| kind.word()).collect();
     result.reason = format!("unmeasured: no {} in the window", kinds.join(" or "));
     result.next = format!(
-        "hold a drill (`driftline event start {}`), or widen the window",
+        "hold a drill (`driftline event start {} --exercise`), or widen the window",
         kinds.first().copied().unwrap_or("failover")
     );
     vec![result]
@@ -297,7 +298,7 @@ fn next_after_loss(runs: &[&Reconciliation]) -> String {
         || "reconcile with the old copy before it is rebuilt: it tells which keys were lost".to_owned(),
         |run| {
             format!(
-                "repair or accept each key: select dataset, collection, key, origin from divergences where run_id = '{}' and state = 'confirmed' and origin in ('lost_write', 'conflict')",
+                "repair or accept each key: `select dataset, collection, key, origin from divergences where run_id = '{}' and state = 'confirmed' and origin in ('lost_write', 'conflict')`",
                 run.run_id
             )
         },
@@ -341,7 +342,7 @@ fn remark_unselected(
         add_remark(
             result,
             &format!(
-                "{} collections were not selected: nothing is said about them",
+                "nothing is said about collections that were not selected ({})",
                 skipped.len()
             ),
         );

@@ -442,11 +442,7 @@ fn what_was_not_selected_is_said() {
             .push(covered("public.tmp", CoverageState::Skipped, "not_selected", 0));
     });
     assert_eq!(result.verdict, Verdict::Go, "{}", result.reason);
-    assert!(
-        result.remark.contains("1 collections were not selected"),
-        "{}",
-        result.remark
-    );
+    assert!(result.remark.contains("not selected (1)"), "{}", result.remark);
 }
 
 #[test]
