@@ -2,7 +2,9 @@
 //!
 //! Every step calls what the command of the same name calls; only the outage, the writes and the narration are the demo's.
 
+mod running;
 mod story;
+mod teller;
 mod truth;
 
 use std::path::Path;

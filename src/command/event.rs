@@ -3,10 +3,12 @@
 use anyhow::{Context as _, anyhow};
 use jiff::Timestamp;
 use reports::{Event, EventKind};
+use stores::{Fork, Role, StoreError};
 
-use super::{Context, print};
+use super::{Context, print, rpo};
 use crate::cli::{EventCommand, EventEndArgs, EventKindArg, EventMarkArgs, EventStartArgs, Format, Mark};
 use crate::exit::{Exit, Failure, Outcome};
+use crate::topology::Unit;
 use crate::{run, topology};
 
 pub(super) async fn run(context: &Context, command: &EventCommand) -> Outcome {
@@ -86,8 +88,8 @@ pub(crate) async fn mark(context: &Context, args: &EventMarkArgs) -> Result<Even
                 if !unit.has_site(&event.to_site) || !unit.carries_any_of(&event.datasets) {
                     continue;
                 }
-                let fork = topology::fork(&unit, &event.to_site).await.map_err(|error| {
-                    Failure::from(error).context(format!(
+                let fork = fork(context, &event, &unit).await.map_err(|failure| {
+                    failure.context(format!(
                         "event {} is not marked: the fork of connection {} could not be read at {}; mark it again when the \
                          promoted server answers, before it restarts",
                         event.event_id, unit.name, event.to_site
@@ -101,6 +103,21 @@ pub(crate) async fn mark(context: &Context, args: &EventMarkArgs) -> Result<Even
     }
     event.revision += 1;
     save(context, event)
+}
+
+/// The fork by the promoted server's own word; and where it has restarted since and forgotten, by the canaries.
+async fn fork(context: &Context, event: &Event, unit: &Unit<'_>) -> Result<Fork, Failure> {
+    let told = match topology::fork(unit, &event.to_site).await {
+        Ok(fork) => return Ok(fork),
+        Err(told) => told,
+    };
+    let may_have_forgotten = matches!(told, StoreError::Unsupported(_))
+        && unit.writer_end(&event.to_site)?.identify.identity().await?.role == Role::Writable;
+    if may_have_forgotten && let Some(fork) = rpo::fork_by_canaries(context, event, unit).await? {
+        tracing::warn!("{told}; the fork is taken from the canaries");
+        return Ok(fork);
+    }
+    Err(told.into())
 }
 
 /// Closes an event.

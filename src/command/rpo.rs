@@ -6,6 +6,7 @@ use reports::Event;
 use reports::render::{Loss, write_rpo};
 use reports::runs;
 use reports::tables::{Hex, RunKind, RunRow, RunStatus};
+use stores::Fork;
 
 use super::{Context, event, print, probe};
 use crate::cli::{Format, RpoArgs};
@@ -66,6 +67,40 @@ pub(crate) async fn prove(context: &Context, id: &str) -> Result<Loss, Failure> 
         .context("write the runs table")
         .map_err(Failure::cannot_tell)?;
     Ok(loss)
+}
+
+/// The fork as the canaries show it: after the newest survivor was sent, and before the first lost one was acknowledged. `None` when none
+/// is lost, or none survived: then they do not tell.
+pub(crate) async fn fork_by_canaries(
+    context: &Context,
+    event: &Event,
+    unit: &Unit<'_>,
+) -> Result<Option<Fork>, Failure> {
+    let mut forks = Vec::new();
+    for rpo in judge(context, event, unit).await? {
+        // The upper end of the RPO reaches from the newest survivor to the cut-over.
+        let cut_over_us = event
+            .traffic_shifted_at_us
+            .or(event.promoted_at_us)
+            .max(rpo.last_lost_at_us);
+        let survivor_us = cut_over_us
+            .zip(rpo.rpo_high_us)
+            .map(|(at, high)| at.saturating_sub_unsigned(high));
+        if let (Some(at_low_us), Some(at_high_us)) = (survivor_us, rpo.first_lost_at_us) {
+            forks.push((at_low_us, at_high_us));
+        }
+    }
+    // Several probes on one route each give an interval that holds the fork.
+    let low = forks.iter().map(|(low, _)| *low).max();
+    let high = forks.iter().map(|(_, high)| *high).min();
+    Ok(low.zip(high).filter(|(low, high)| low <= high).map(|(at_low_us, at_high_us)| Fork {
+        position: None,
+        at_low_us,
+        at_high_us,
+        evidence: "after the newest surviving canary was sent and before the first lost one was acknowledged (ledger); the promoted \
+                   server has restarted and forgotten its own"
+            .to_owned(),
+    }))
 }
 
 async fn judge(context: &Context, event: &Event, unit: &Unit<'_>) -> Result<Vec<Rpo>, Failure> {

@@ -1,29 +1,24 @@
 //! The story, act by act.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow};
 use lab::{Pattern, Side, Touches, Workload, WorkloadOptions};
-use probes::{Metrics, Rpo};
-use tokio::sync::oneshot;
+use probes::Rpo;
 use tokio_util::sync::CancellationToken;
 
+use super::running::RunningProbe;
+use super::teller::Teller;
 use super::{AFTERWARDS, CUT, Exit, Failure, NEW_SITE, OLD_SITE, Outcome, STEADY, Stage, truth};
 use crate::cli::{EventEndArgs, EventKindArg, EventMarkArgs, EventStartArgs, GateArgs, Mark, ReconcileArgs};
 use crate::command::lab::DATABASE;
-use crate::command::probe::Measured;
-use crate::command::{Context, event, gate, lab as lab_command, print, probe, reconcile, rpo};
+use crate::command::{Context, event, gate, lab as lab_command, reconcile, rpo};
 
 /// Rows that both sides change after they part.
 const CONFLICTS: std::ops::RangeInclusive<i64> = 101..=107;
 
-/// How often, and how many times, a started probe is asked whether canaries arrive.
-const SEEN_POLL: Duration = Duration::from_millis(50);
-const SEEN_POLLS_MAX: u32 = 400;
-
-/// Plays the story and tells it; `Found` never comes out of it: what is planted and found is the demo's success.
+/// Plays the story and tells it. `Fine`: what was found is exactly what was planted. `Found`: it is not.
 pub(super) async fn play(folder: &Path, begun: Instant) -> Outcome {
     let told = Teller { begun };
     told.line(
@@ -291,11 +286,6 @@ impl Story {
     }
 }
 
-/// A line of `/metrics` that counts at least one canary as seen.
-fn is_seen_canary(line: &str) -> bool {
-    line.starts_with("driftline_canaries_total{") && line.contains("state=\"seen\"") && !line.ends_with(" 0")
-}
-
 /// The context of commands that come after the promotion: the new site writes.
 fn promoted(context: &Context) -> Result<Context, Failure> {
     let mut after = context.clone();
@@ -304,112 +294,4 @@ fn promoted(context: &Context) -> Result<Context, Failure> {
         .state_writers(&[NEW_SITE.to_owned()])
         .map_err(Failure::refused)?;
     Ok(after)
-}
-
-/// A probe on a thread and a runtime of its own, as in production.
-struct RunningProbe {
-    shutdown: CancellationToken,
-    metrics: Arc<Metrics>,
-    ended: oneshot::Receiver<Result<Measured, Failure>>,
-}
-
-impl RunningProbe {
-    async fn start(context: &Context) -> Result<Self, Failure> {
-        let shutdown = CancellationToken::new();
-        let (ends, ended) = oneshot::channel();
-        let (starts, started) = oneshot::channel();
-        let runtime = probes::runtime()
-            .context("start the probe's runtime")
-            .map_err(Failure::cannot_tell)?;
-        let (token, context) = (shutdown.clone(), context.clone());
-        std::thread::Builder::new()
-            .name("probe".to_owned())
-            .spawn(move || {
-                let result = runtime.block_on(probe::measure(&context, token, Some(starts)));
-                // The story has ended before its probe: there is nobody to tell.
-                drop(ends.send(result));
-            })
-            .context("start the probe's thread")
-            .map_err(Failure::cannot_tell)?;
-        match started.await {
-            Ok(metrics) => Ok(Self {
-                shutdown,
-                metrics,
-                ended,
-            }),
-            Err(_) => match ended.await {
-                Ok(Err(failure)) => Err(failure),
-                _ => Err(Failure::cannot_tell(anyhow!("the probe ended before it began"))),
-            },
-        }
-    }
-
-    /// Waits until canaries of this probe arrive, so that what follows has survivors to count from.
-    async fn sees_canaries(&self) -> Result<(), Failure> {
-        for _ in 0..SEEN_POLLS_MAX {
-            if self.metrics.render().lines().any(is_seen_canary) {
-                return Ok(());
-            }
-            tokio::time::sleep(SEEN_POLL).await;
-        }
-        Err(Failure::cannot_tell(anyhow!(
-            "no canary of the probe arrived at {NEW_SITE}"
-        )))
-    }
-
-    /// The age of the oldest unseen canary, seconds, as `/metrics` says it.
-    fn oldest_unseen(&self) -> Option<f64> {
-        let text = self.metrics.render();
-        let line = text
-            .lines()
-            .find(|line| line.starts_with("driftline_oldest_unseen_seconds{"))?;
-        line.rsplit(' ').next()?.parse().ok()
-    }
-
-    async fn stop(self) -> Result<Measured, Failure> {
-        self.shutdown.cancel();
-        self.ended
-            .await
-            .context("the probe's thread")
-            .map_err(Failure::cannot_tell)?
-    }
-}
-
-/// Tells the story on standard output.
-struct Teller {
-    begun: Instant,
-}
-
-impl Teller {
-    fn act(&self, title: &str) -> Result<(), Failure> {
-        print::line(&format!("\n{title}  [{:.0} s]", self.begun.elapsed().as_secs_f64()))
-    }
-
-    fn line(&self, text: &str) -> Result<(), Failure> {
-        print::line(text)
-    }
-
-    fn indented(&self, text: &str) -> Result<(), Failure> {
-        match text.trim_end() {
-            "" => Ok(()),
-            text => print::line(
-                &text
-                    .lines()
-                    .map(|line| format!("   {line}"))
-                    .collect::<Vec<_>>()
-                    .join("\n"),
-            ),
-        }
-    }
-
-    fn files(&self, config: &Path, output: &Path) -> Result<(), Failure> {
-        self.act("8. The files, and two queries to try")?;
-        let out = output.display();
-        print::line(&format!(
-            "   configuration  {}\n   Parquet        {out}/TABLE/run_date=YYYY-MM-DD/\n   report         {out}/gate.html\n   truth          {out}/planted.json\n\n   \
-             duckdb -c \"select origin, class, count(*) from '{out}/divergences/*/*.parquet' group by all order by all\"\n   \
-             duckdb -c \"select interval_start, planned, seen, lost, low_p99_us, high_p99_us from '{out}/lag_intervals/*/*.parquet' order by all\"",
-            config.display()
-        ))
-    }
 }
