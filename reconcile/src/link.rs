@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use stores::{Canary, CanaryReader, CanaryWriter, WriteOutcome};
+use stores::{Canary, CanaryReader, WriteOutcome};
 use tokio::time::Instant;
 
 use crate::progress::{Event, Listener};
@@ -14,7 +14,7 @@ use crate::{Limits, Pair};
 
 /// The canaries of all reconciliations share one ring, so that runs leave no rows behind.
 const STREAM: &str = "reconcile-link";
-/// Canaries that one proof may write: another run may take the slot, or a write may end unknown.
+/// Canaries that one proof may try to write: another run may take the slot.
 const CANARIES_MAX: u32 = 5;
 /// First pause between two polls; doubled up to [`POLL_PAUSE_MAX`].
 const POLL_PAUSE: Duration = Duration::from_millis(2);
@@ -65,15 +65,12 @@ impl Link {
     }
 }
 
+/// Writes and looks at the same time: a canary that is seen proves the link however its write ends. Where the primary waits for another
+/// standby, the secondary shows it long before it is acknowledged.
 async fn try_once(pair: &Pair, limits: &Limits) -> Result<(), String> {
     let (Some(writer), Some(reader)) = (&pair.primary.canary_writer, &pair.secondary.canary_reader) else {
         return Err("no canary can be written and seen; create the canary tables first".to_owned());
     };
-    let canary = write(writer.as_ref(), limits).await?;
-    see(reader.as_ref(), &canary, limits).await
-}
-
-async fn write(writer: &dyn CanaryWriter, limits: &Limits) -> Result<Canary, String> {
     let mut last = String::new();
     for _ in 0..CANARIES_MAX {
         let highest = patiently(limits, || writer.highest_sequence(STREAM)).await.0;
@@ -82,9 +79,20 @@ async fn write(writer: &dyn CanaryWriter, limits: &Limits) -> Result<Canary, Str
             epoch: format!("{:032x}", rand::random::<u128>()),
             sequence: highest.map_err(|error| error.to_string())? + 1,
         };
-        match writer.write(&canary).await {
-            WriteOutcome::Acknowledged => return Ok(canary),
-            WriteOutcome::Failed(error) | WriteOutcome::Unknown(error) => last = error.to_string(),
+        let mut seeing = std::pin::pin!(see(reader.as_ref(), &canary, limits));
+        let outcome = tokio::select! {
+            seen = &mut seeing => return seen,
+            outcome = writer.write(&canary) => outcome,
+        };
+        match outcome {
+            WriteOutcome::Acknowledged => return seeing.await,
+            WriteOutcome::Unknown(error) => {
+                return seeing
+                    .await
+                    .map_err(|reason| format!("{reason}; whether it was written is not known: {error}"));
+            }
+            // Another run took the slot, or the primary refused it.
+            WriteOutcome::Failed(error) => last = error.to_string(),
         }
     }
     Err(format!("no canary could be written in {CANARIES_MAX} tries: {last}"))

@@ -94,7 +94,11 @@ async fn commits_that_the_standby_shows_first_are_no_divergences() {
         let workload = shop.write(options).await;
         let (found, summary) = run(&pair, &request).await;
         assert!(found.is_empty(), "{found:?}");
-        in_flight += summary.counts.transient + summary.counts.undecided();
+        assert_eq!(
+            summary.counts.unverified, 0,
+            "the link is proved, and fences are passed"
+        );
+        in_flight += summary.counts.volatile;
         shop.pair.resume_synchronous_standby();
         workload.stop().await.unwrap();
     }

@@ -146,10 +146,20 @@ impl Status for OneEnd {
 #[async_trait]
 impl CanaryWriter for OneEnd {
     async fn write(&self, canary: &Canary) -> WriteOutcome {
-        let mut world = lock(&self.world);
-        world.log.push(crate::world::Change::Canary(canary.clone()));
-        world.links_proved += 1;
-        world.tick();
+        let hangs = {
+            let mut world = lock(&self.world);
+            if world.faults.canaries_refused > 0 {
+                world.faults.canaries_refused -= 1;
+                return WriteOutcome::Failed(passing(self.site(), "write a canary"));
+            }
+            world.log.push(crate::world::Change::Canary(canary.clone()));
+            world.links_proved += 1;
+            world.tick();
+            world.faults.canaries_hang
+        };
+        if hangs {
+            std::future::pending::<()>().await;
+        }
         WriteOutcome::Acknowledged
     }
 

@@ -214,6 +214,26 @@ async fn the_link_is_proved_once_and_again_for_another_instance() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_canary_that_is_seen_proves_the_link_however_its_write_ends() {
+    let world = planted();
+    lock(&world).faults.canaries_hang = true;
+    let outcome = run(&pair(&world, Relation::Replicating), &request(&world))
+        .await
+        .unwrap();
+    assert_eq!(outcome.confirmed().len(), 1);
+
+    for (refused, confirmed) in [(4, 1), (5, 0)] {
+        let world = planted();
+        lock(&world).faults.canaries_refused = refused;
+        let outcome = run(&pair(&world, Relation::Replicating), &request(&world))
+            .await
+            .unwrap();
+        assert_eq!(outcome.confirmed().len(), confirmed, "{refused} refused");
+        assert_eq!(outcome.keys(State::Unverified).len(), 1 - confirmed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_replicating_pair_without_a_fence_confirms_nothing() {
     let world = planted();
     let mut pair = pair(&world, Relation::Replicating);

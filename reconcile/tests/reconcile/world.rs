@@ -96,6 +96,10 @@ pub(crate) struct Faults {
     /// The secondary hashes otherwise.
     pub(crate) known_answer_differs: bool,
     pub(crate) is_logical: bool,
+    /// Canaries are written and never acknowledged.
+    pub(crate) canaries_hang: bool,
+    /// So many next canaries are refused.
+    pub(crate) canaries_refused: u32,
 }
 
 type Workload = Box<dyn FnMut(u64) -> Vec<Change> + Send>;
