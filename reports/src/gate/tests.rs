@@ -336,9 +336,22 @@ fn a_comparison_counts_when_its_run_is_committed() {
     let run_id = new_run_id();
     written.compared(&run_id, &[]);
     assert_eq!(only(&written.judge(), "no-loss").verdict, Verdict::Inconclusive);
+    let running = RunRow::begin(
+        RunKind::Reconcile,
+        run_id.clone(),
+        MONDAY_US,
+        "ops".to_owned(),
+        "h".to_owned(),
+    );
+    write_run(written.output.path(), running.clone()).unwrap();
+    assert!(
+        written.load().reconciliations.is_empty(),
+        "a run that is not over has committed nothing"
+    );
     written.run(RunKind::Reconcile, "aa", |run| {
         told(run);
         run.run_id.clone_from(&run_id);
+        run.revision = running.revision + 1;
     });
     let report = written.judge();
     let result = only(&report, "no-loss");

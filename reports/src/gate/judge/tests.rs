@@ -240,6 +240,25 @@ fn many_days_may_hold_a_few_bad_blocks() {
 }
 
 #[test]
+fn too_few_episodes_do_not_help_however_generous_the_policy() {
+    let text = super::super::NINETY_DAY.replacen("exceeding_share = \"20 %\"", "exceeding_share = \"50 %\"", 1);
+    let policy = super::super::Policy::parse("p.toml", &text).unwrap();
+    for (days, expected) in [(19, Verdict::Inconclusive), (20, Verdict::Go)] {
+        let one_day = |day: i64| {
+            blocks(MONDAY_US + day * DAY_US, 3, move |block, _| {
+                Canary::Seen(ms(20), if day == 0 && block == 0 { ms(260) } else { ms(60) })
+            })
+        };
+        let mut request = request(MONDAY_US + days * DAY_US);
+        request.from_us = Some(MONDAY_US);
+        let found = evidence(&policy, (0..days).flat_map(one_day).collect());
+        let report = judge(&policy, &Supplied::default(), found, &request);
+        let result = only(&report, "aurora-steady-lag");
+        assert_eq!(result.verdict, expected, "{days} days: {}", result.reason);
+    }
+}
+
+#[test]
 fn a_peak_window_is_judged_as_a_whole() {
     // 08:00 on Monday; 40 blocks of the peak window.
     let peak = |slow: i64| {
