@@ -137,13 +137,13 @@ pub(super) fn observed_text(result: &CriterionResult) -> String {
     }
 }
 
-/// One step, with the criterion that asks for it; none for a problem of the evidence as a whole.
+/// One step, with the criteria that ask for it and the worst of their verdicts; none for a problem of the evidence as a whole.
 pub(super) struct Step {
     pub(super) criterion: Option<(Verdict, String)>,
     pub(super) words: String,
 }
 
-/// Steps of the results that count, worst first, each step once.
+/// Steps of the results that count, worst first, each once for all criteria that ask for it.
 pub(super) fn next_steps(report: &GateReport) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     let mut results: Vec<&CriterionResult> = report.criteria.iter().collect();
@@ -157,13 +157,14 @@ pub(super) fn next_steps(report: &GateReport) -> Vec<Step> {
         });
     }
     for result in results {
-        let is_known =
-            |step: &Step| step.words == result.next && step.criterion.as_ref().is_some_and(|(_, id)| *id == result.id);
-        if !steps.iter().any(is_known) {
-            steps.push(Step {
+        let known = steps.iter_mut().find(|step| step.words == result.next);
+        match known.and_then(|step| step.criterion.as_mut()) {
+            Some((_, ids)) if ids.split(", ").any(|id| id == result.id) => (),
+            Some((_, ids)) => *ids = format!("{ids}, {}", result.id),
+            None => steps.push(Step {
                 criterion: Some((result.verdict, result.id.clone())),
                 words: result.next.clone(),
-            });
+            }),
         }
     }
     steps

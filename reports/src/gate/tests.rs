@@ -499,6 +499,24 @@ fn a_person_sees_the_verdict_why_and_what_to_do() {
 }
 
 #[test]
+fn a_step_that_several_criteria_ask_for_stands_once() {
+    let text = terminal(
+        &judge(
+            &policy(),
+            &Supplied::default(),
+            evidence(&policy(), sourced(tracked(|_| Some(40_000), 1))),
+            &request(MONDAY_US + DAY_US),
+        ),
+        120,
+    );
+    assert!(
+        text.contains("aurora-steady-lag, aurora-peak-lag: let the probe run until"),
+        "{text}"
+    );
+    assert_eq!(text.matches("let the probe run until").count(), 1);
+}
+
+#[test]
 fn names_cannot_steer_the_terminal_or_the_page() {
     let mut report = told_story();
     report.criteria[0].subject = "orders\u{1b}[2J<script>alert(1)</script>".to_owned();
