@@ -97,7 +97,7 @@ pub struct Snapshot {
 const AHEAD_MAX: i64 = 1 << 28;
 
 impl Snapshot {
-    /// The 64-bit form of a 32-bit transaction ID that was read near this snapshot: at most [`AHEAD_MAX`] ahead, else behind.
+    /// The 64-bit form of a 32-bit transaction ID that was read near this snapshot: at most `AHEAD_MAX` ahead, else behind.
     pub fn widen(&self, xid: u32) -> u64 {
         let low = u32::try_from(self.xmax & u64::from(u32::MAX)).unwrap_or(u32::MAX);
         let mut ahead = i64::from(xid.wrapping_sub(low).cast_signed());

@@ -2,7 +2,7 @@
 //!
 //! Guarantees for whoever opens the output:
 //! - `TABLE/run_date=YYYY-MM-DD/*.parquet`, the date being the UTC date of the row's own time;
-//! - INT64, DOUBLE, BOOLEAN, STRING, LIST<STRING> and TIMESTAMP(MICROS, UTC), nothing else, and no `ARROW:schema` in the file, so that
+//! - INT64, DOUBLE, BOOLEAN, STRING, `LIST<STRING>` and TIMESTAMP(MICROS, UTC), nothing else, and no `ARROW:schema` in the file, so that
 //!   every reader derives the same types;
 //! - zstd, a row group closes at [`ROW_GROUP_BYTES_MAX`] or [`ROW_GROUP_ROWS_MAX`];
 //! - nothing to say is NULL, never an empty text.

@@ -15,7 +15,7 @@ pub enum Type {
     Boolean,
     /// STRING.
     Text,
-    /// LIST<STRING>: the list and its elements are never NULL.
+    /// `LIST<STRING>`: the list and its elements are never NULL.
     TextList,
     /// TIMESTAMP(MICROS, UTC).
     Timestamp,
@@ -93,7 +93,7 @@ pub enum Cell {
     Bool(bool),
     /// STRING.
     Text(String),
-    /// LIST<STRING>.
+    /// `LIST<STRING>`.
     List(Vec<String>),
     /// TIMESTAMP, microseconds since 1970 UTC.
     At(i64),
