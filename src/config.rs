@@ -187,10 +187,10 @@ impl Config {
     /// on. Who writes is not part of it: roles swap, and the evidence still belongs together.
     pub(crate) fn fingerprints(&self) -> String {
         let of = |connection: &str, tables: Vec<&Tables>| {
-            let endpoints = match self.connection.get(connection) {
-                Some(Connection::Aurora(aurora)) => Some((&aurora.sites, &aurora.canary)),
-                None => None,
-            };
+            let endpoints = self
+                .connection
+                .get(connection)
+                .map(|Connection::Aurora(aurora)| (&aurora.sites, &aurora.canary));
             let basis = serde_json::json!({ "store": "aurora", "endpoints": endpoints, "tables": tables, "probe": self.defaults.probe });
             sha256(&basis.to_string())
         };

@@ -50,8 +50,14 @@ fn tell(error: &anyhow::Error) {
     use std::io::Write as _;
     let mut stderr = std::io::stderr().lock();
     let mut text = format!("error: {error}\n");
+    let mut told = error.to_string();
     for cause in error.chain().skip(1) {
-        text.push_str(&format!("  because: {cause}\n"));
+        let cause = cause.to_string();
+        // Errors of the libraries tell their cause in their own words already.
+        if !told.contains(&cause) {
+            text.push_str(&format!("  because: {cause}\n"));
+        }
+        told = cause;
     }
     // Nobody is left to tell when standard error itself is gone.
     drop(stderr.write_all(text.as_bytes()));

@@ -125,10 +125,18 @@ pub(crate) fn relation(
     secondary: &stores::Identity,
 ) -> Result<Relation, String> {
     use stores::Role::{ReadOnly, Writable};
+    let one_lineage = primary.lineage.is_some() && primary.lineage == secondary.lineage;
+    if stated == Some(Relation::Replicating) && one_lineage && secondary.role == Writable {
+        // Behind a link one look proves equality; without one, counters that never agree can look equal for an instant.
+        return Err(
+            "the relation is stated as replicating, but the secondary is a copy that takes writes itself, so nothing is applied \
+             there; state `independent`, or the writer of today with --writers"
+                .to_owned(),
+        );
+    }
     if let Some(relation) = stated {
         return Ok(relation);
     }
-    let one_lineage = primary.lineage.is_some() && primary.lineage == secondary.lineage;
     match (primary.role, secondary.role) {
         (Writable, ReadOnly) if one_lineage => Ok(Relation::Replicating),
         (Writable, Writable) if one_lineage => Ok(Relation::Independent),

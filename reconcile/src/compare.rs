@@ -15,7 +15,7 @@ use crate::plan::RowPlan;
 use crate::progress::{Event, Listener};
 use crate::recheck::{Decided, Recheck};
 use crate::record::{Counts, Recorder};
-use crate::retry::{patiently, rest};
+use crate::retry::{answered, asked, patiently, rest};
 use crate::{Chunk, ChunkState, Divergence, ForkEvidence, Frame, Limits, Pair, State};
 
 /// Looks at a chunk whose digests differ while its listings agree. In-flight rows explain that once or twice, not for ever.
@@ -194,7 +194,8 @@ impl Comparison<'_> {
             )));
         };
         let begun = Instant::now();
-        let digest = ranged.digest(collection, &self.rows.recipe, part).await?;
+        let digest = ranged.digest(collection, &self.rows.recipe, part);
+        let digest = answered(self.limits, &end.site, digest).await?;
         Ok((digest, u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX)))
     }
 
@@ -215,7 +216,7 @@ impl Comparison<'_> {
         let mut found = 0;
         let mut attempts = 1;
         loop {
-            let candidates = match passes.next(sides, self.limits.narrow_bytes_max).await {
+            let candidates = match passes.next(sides, self.limits).await {
                 Ok(None) => return Ok(found),
                 Ok(Some(candidates)) => candidates,
                 Err(error) => {
@@ -291,8 +292,8 @@ impl Comparison<'_> {
 /// The instance that both ends reach, if they reach the same data.
 pub(crate) async fn same_data(pair: &Pair, limits: &Limits) -> stores::Result<Option<String>> {
     let (primary, secondary) = futures::join!(
-        patiently(limits, || pair.primary.identify.identity()),
-        patiently(limits, || pair.secondary.identify.identity())
+        asked(limits, &pair.primary.site, || pair.primary.identify.identity()),
+        asked(limits, &pair.secondary.site, || pair.secondary.identify.identity())
     );
     let (primary, secondary) = (primary.0?, secondary.0?);
     Ok(primary.same_data(&secondary).then_some(secondary.instance))

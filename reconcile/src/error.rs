@@ -24,6 +24,9 @@ pub enum ReconcileError {
     /// An end did not answer before any comparison had begun; the variant within says what to do.
     #[error("before any comparison: {0}")]
     Store(#[from] StoreError),
+    /// The run was asked to end while it was being planned: nothing was compared.
+    #[error("stopped before anything was compared")]
+    Stopped,
     /// The evidence could not be written, so nothing more was compared. What was committed before is kept.
     #[error("the run was stopped because its evidence cannot be written: {0}")]
     Journal(#[from] journal::Error),

@@ -9,7 +9,7 @@ use stores::{Canary, CanaryReader, WriteOutcome};
 use tokio::time::Instant;
 
 use crate::progress::{Event, Listener};
-use crate::retry::patiently;
+use crate::retry::{answered, asked};
 use crate::{Limits, Pair};
 
 /// The canaries of all reconciliations share one ring, so that runs leave no rows behind.
@@ -71,15 +71,16 @@ async fn try_once(pair: &Pair, limits: &Limits) -> Result<(), String> {
     let (Some(writer), Some(reader)) = (&pair.primary.canary_writer, &pair.secondary.canary_reader) else {
         return Err("no canary can be written and seen; create the canary tables first".to_owned());
     };
+    let (from, to) = (&pair.primary.site, &pair.secondary.site);
     let mut last = String::new();
     for _ in 0..CANARIES_MAX {
-        let highest = patiently(limits, || writer.highest_sequence(STREAM)).await.0;
+        let highest = asked(limits, from, || writer.highest_sequence(STREAM)).await.0;
         let canary = Canary {
             stream: STREAM.to_owned(),
             epoch: format!("{:032x}", rand::random::<u128>()),
             sequence: highest.map_err(|error| error.to_string())? + 1,
         };
-        let mut seeing = std::pin::pin!(see(reader.as_ref(), &canary, limits));
+        let mut seeing = std::pin::pin!(see(reader.as_ref(), to, &canary, limits));
         let outcome = tokio::select! {
             seen = &mut seeing => return seen,
             outcome = writer.write(&canary) => outcome,
@@ -98,12 +99,12 @@ async fn try_once(pair: &Pair, limits: &Limits) -> Result<(), String> {
     Err(format!("no canary could be written in {CANARIES_MAX} tries: {last}"))
 }
 
-async fn see(reader: &dyn CanaryReader, canary: &Canary, limits: &Limits) -> Result<(), String> {
+async fn see(reader: &dyn CanaryReader, site: &str, canary: &Canary, limits: &Limits) -> Result<(), String> {
     let deadline = Instant::now() + limits.fence_patience;
     let mut pause = POLL_PAUSE;
     let mut last = String::new();
     loop {
-        match reader.poll(STREAM).await {
+        match answered(limits, site, reader.poll(STREAM)).await {
             Ok(sighting) if sighting.canaries.contains(canary) => return Ok(()),
             Ok(_) => {}
             Err(error) if error.is_passing() => last = format!("; last error: {error}"),

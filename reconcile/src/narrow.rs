@@ -11,6 +11,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use futures::StreamExt;
 use stores::{Collection, End, Key, KeyValue, Listing, Part, Recipe, Result, RowDigest, StoreError, Trouble};
 
+use crate::Limits;
+use crate::retry::answered;
+
 /// A chunk is cut into at most 2^this passes; a single key heavier than the bound would need more.
 const DEPTH_MAX: u32 = 20;
 /// What one entry of the join costs besides the contents of its key.
@@ -70,13 +73,13 @@ impl Passes {
         Self { open: vec![Slice::ALL] }
     }
 
-    /// The candidates of the next slice that fits into `bytes_max`; `None` when every key was looked at.
+    /// The candidates of the next slice that fits into `limits.narrow_bytes_max`; `None` when every key was looked at.
     ///
     /// # Errors
     /// Of either listing, also in mid-stream: then nothing is known of that slice, and it is tried again by the next call.
-    pub(crate) async fn next(&mut self, sides: Sides<'_>, bytes_max: usize) -> Result<Option<Vec<Candidate>>> {
+    pub(crate) async fn next(&mut self, sides: Sides<'_>, limits: &Limits) -> Result<Option<Vec<Candidate>>> {
         while let Some(slice) = self.open.last().copied() {
-            let joined = join(sides, slice, bytes_max).await?;
+            let joined = join(sides, slice, limits).await?;
             self.open.pop();
             match joined {
                 Some(candidates) => return Ok(Some(candidates)),
@@ -98,10 +101,15 @@ fn too_heavy(sides: Sides<'_>) -> StoreError {
 }
 
 /// Joins one slice of both listings. `None`: it does not fit.
-async fn join(sides: Sides<'_>, slice: Slice, bytes_max: usize) -> Result<Option<Vec<Candidate>>> {
+async fn join(sides: Sides<'_>, slice: Slice, limits: &Limits) -> Result<Option<Vec<Candidate>>> {
+    let (at_primary, at_secondary) = (sides.primary.0, sides.secondary.0);
     let (mut primary, mut secondary) = futures::future::try_join(
-        list(sides.primary, sides.recipe, sides.part),
-        list(sides.secondary, sides.recipe, sides.part),
+        answered(limits, &at_primary.site, list(sides.primary, sides.recipe, sides.part)),
+        answered(
+            limits,
+            &at_secondary.site,
+            list(sides.secondary, sides.recipe, sides.part),
+        ),
     )
     .await?;
     let mut join = Join::default();
@@ -109,12 +117,14 @@ async fn join(sides: Sides<'_>, slice: Slice, bytes_max: usize) -> Result<Option
     // In step, so that listings in like order meet early and the table stays small.
     while primary_open || secondary_open {
         if primary_open {
-            primary_open = step(&mut primary, Column::Primary, slice, &mut join).await?;
+            let next = step(&mut primary, Column::Primary, slice, &mut join);
+            primary_open = answered(limits, &at_primary.site, next).await?;
         }
         if secondary_open {
-            secondary_open = step(&mut secondary, Column::Secondary, slice, &mut join).await?;
+            let next = step(&mut secondary, Column::Secondary, slice, &mut join);
+            secondary_open = answered(limits, &at_secondary.site, next).await?;
         }
-        if join.bytes > bytes_max {
+        if join.bytes > limits.narrow_bytes_max {
             return Ok(None);
         }
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use stores::{Collection, End, Identity, Key, KeyRange, KeyShape, Part, Recipe, Relation, StoreError};
 
-use crate::retry::patiently;
+use crate::retry::asked;
 use crate::schema::{self, SchemaDifference, Shape};
 use crate::{FenceKind, ForkEvidence, KeyDisclosure, Limits, Pair, Request, Selected, Settings};
 
@@ -259,18 +259,20 @@ async fn rows(
         return Err("unsupported: an end cannot digest".to_owned());
     };
     let seed = rand::random::<u64>();
-    let recipe = patiently(limits, || at_primary.recipe(primary, common, seed))
+    let recipe = asked(limits, &pair.primary.site, || at_primary.recipe(primary, common, seed))
         .await
         .0
         .map_err(failed)?;
-    let known = patiently(limits, || at_primary.known_answer(primary, &recipe))
+    let known = asked(limits, &pair.primary.site, || at_primary.known_answer(primary, &recipe))
         .await
         .0
         .map_err(failed)?;
-    let other = patiently(limits, || at_secondary.known_answer(secondary, &recipe))
-        .await
-        .0
-        .map_err(failed)?;
+    let other = asked(limits, &pair.secondary.site, || {
+        at_secondary.known_answer(secondary, &recipe)
+    })
+    .await
+    .0
+    .map_err(failed)?;
     if known != other {
         return Err(
             "digest_differs: both ends hash the same fixed row differently, so their digests cannot be compared"
@@ -282,7 +284,7 @@ async fn rows(
             .rows_per_chunk
             .max(primary.rows_estimate.unwrap_or(0) / RANGES_MAX);
         Cut::Ranges(
-            patiently(limits, || at_primary.split(primary, rows_per_chunk))
+            asked(limits, &pair.primary.site, || at_primary.split(primary, rows_per_chunk))
                 .await
                 .0
                 .map_err(failed)?,

@@ -14,7 +14,7 @@ use stores::{
 use crate::link::Link;
 use crate::narrow::Candidate;
 use crate::progress::Listener;
-use crate::retry::patiently;
+use crate::retry::{asked, passed};
 use crate::vote::{Bracket, Decision, Difference, Streak, Vote, judge};
 use crate::{FenceKind, Limits, Pair, State};
 use stores::Relation;
@@ -200,7 +200,10 @@ impl Recheck<'_> {
                 self.pair.primary.site
             )));
         };
-        patiently(self.limits, || fence.point()).await.0.map_err(broken)
+        asked(self.limits, &self.pair.primary.site, || fence.point())
+            .await
+            .0
+            .map_err(broken)
     }
 
     async fn pass(&self, point: Position) -> Result<(), Broken> {
@@ -211,12 +214,11 @@ impl Recheck<'_> {
             )));
         };
         let patience = self.fences.patience(self.limits.fence_patience);
-        let passed = patiently(self.limits, || fence.wait(point, patience))
+        let is_passed = passed(self.limits, &self.pair.secondary.site, fence.as_ref(), point, patience)
             .await
-            .0
             .map_err(broken)?;
-        self.fences.0.store(!passed, Ordering::Relaxed);
-        if passed {
+        self.fences.0.store(!is_passed, Ordering::Relaxed);
+        if is_passed {
             return Ok(());
         }
         Err(Broken::GiveUp(format!(
@@ -236,7 +238,7 @@ impl Recheck<'_> {
             values: self.values,
             changed_at: self.changed_at,
         };
-        let readings = patiently(self.limits, || read_all(end, reread.as_ref(), &request))
+        let readings = asked(self.limits, &end.site, || read_all(end, reread.as_ref(), &request))
             .await
             .0;
         readings.map_err(broken)

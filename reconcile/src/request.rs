@@ -142,6 +142,9 @@ pub struct Limits {
     pub attempts_max: u32,
     /// Pause before the second try; doubled for each further one, with jitter.
     pub backoff: Duration,
+    /// How long one answer of a store, or one row of a listing, may take. It is longer than any statement may run at the server, so that
+    /// only silence exceeds it.
+    pub answer_patience: Duration,
     /// How long one fence, and one proof of the link, may take.
     pub fence_patience: Duration,
     /// Brackets that a key may take before it counts as volatile.
@@ -165,6 +168,7 @@ impl Default for Limits {
             recheck_batches_in_flight: 2,
             attempts_max: 4,
             backoff: Duration::from_millis(100),
+            answer_patience: Duration::from_secs(75),
             fence_patience: Duration::from_secs(30),
             rounds_max: 16,
             round_pause: Duration::from_millis(250),

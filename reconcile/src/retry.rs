@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stores::{Result, StoreError};
+use stores::{Fence, Position, Result, StoreError, Trouble};
 
 use crate::Limits;
 
@@ -25,6 +25,44 @@ where
             Ok(answer) => return (Ok(answer), attempts),
         }
     }
+}
+
+/// [`patiently`], where each try ends after `limits.answer_patience` at the latest. `site` is who is asked.
+pub(crate) async fn asked<T, F, A>(limits: &Limits, site: &str, mut ask: F) -> (Result<T>, u64)
+where
+    F: FnMut() -> A,
+    A: Future<Output = Result<T>>,
+{
+    patiently(limits, || answered(limits, site, ask())).await
+}
+
+/// Waits for one answer, and not for ever: a relay that forgot a connection keeps it alive and says nothing, and no time limit that
+/// the server or the network keeps can end that.
+pub(crate) async fn answered<T>(limits: &Limits, site: &str, answer: impl Future<Output = Result<T>>) -> Result<T> {
+    let patience = limits.answer_patience;
+    match tokio::time::timeout(patience, answer).await {
+        Ok(answer) => answer,
+        Err(_) => Err(StoreError::Unreachable(
+            Trouble::new(site, "wait for an answer", format!("nothing came within {patience:?}")).hint(
+                "the connection stands and is silent: look at proxies and balancers between driftline and the server",
+            ),
+        )),
+    }
+}
+
+/// Waits at `site` until it has passed `point`; `false` when it had not after `patience`.
+pub(crate) async fn passed(
+    limits: &Limits,
+    site: &str,
+    fence: &dyn Fence,
+    point: Position,
+    patience: Duration,
+) -> Result<bool> {
+    let limits = &Limits {
+        answer_patience: patience + limits.answer_patience,
+        ..limits.clone()
+    };
+    asked(limits, site, || fence.wait(point, patience)).await.0
 }
 
 /// Rests before the next try.

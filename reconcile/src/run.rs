@@ -13,7 +13,7 @@ use crate::plan::{self, Facts, Plan, PlannedCollection, RowPlan, Work};
 use crate::progress::{Event, Listener};
 use crate::recheck::{FenceMood, Recheck};
 use crate::record::{Counts, Recorder};
-use crate::retry::patiently;
+use crate::retry::asked;
 use crate::{
     Chunk, ChunkState, Coverage, CoverageState, Divergence, FenceKind, Frame, NotSelected, Origin, Pair,
     ReconcileError, Request, State, schema,
@@ -53,7 +53,7 @@ impl Summary {
 /// A failed chunk or collection is recorded and the run goes on; a cancelled run ends with what was committed, its open chunks failed.
 ///
 /// # Errors
-/// Before any comparison: `SameData`, `Request`, `Store`. At any time: `Journal`; then the journal has no `End`.
+/// Before any comparison: `SameData`, `Request`, `Store`, `Stopped`. At any time: `Journal`; then the journal has no `End`.
 pub async fn run(
     pair: &Pair,
     request: &Request,
@@ -73,7 +73,11 @@ pub async fn run(
         link: Link::default(),
         fences: FenceMood::default(),
     };
-    let plan = run.plan().await?;
+    let plan = tokio::select! {
+        biased;
+        () = run.shutdown.cancelled() => return Err(ReconcileError::Stopped),
+        plan = run.plan() => plan?,
+    };
     run.recorder.append(&Frame::Plan {
         run_id: request.run_id.clone(),
         plan: serde_json::to_string(&plan)
@@ -96,8 +100,16 @@ struct Run<'a> {
 impl Run<'_> {
     async fn plan(&self) -> Result<Plan, ReconcileError> {
         let limits = &self.request.limits;
-        let primary = patiently(limits, || self.pair.primary.identify.identity()).await.0?;
-        let secondary = patiently(limits, || self.pair.secondary.identify.identity()).await.0?;
+        let primary = asked(limits, &self.pair.primary.site, || {
+            self.pair.primary.identify.identity()
+        })
+        .await
+        .0?;
+        let secondary = asked(limits, &self.pair.secondary.site, || {
+            self.pair.secondary.identify.identity()
+        })
+        .await
+        .0?;
         self.refuse_same_data(&primary, &secondary)?;
         // A standby in recovery applies the whole log: a publication beside it changes nothing about that.
         let is_physical =
@@ -105,7 +117,7 @@ impl Run<'_> {
         let mut is_logical = false;
         for end in [&self.pair.primary, &self.pair.secondary] {
             if let Some(status) = &end.status {
-                is_logical |= patiently(limits, || status.status()).await.0?.is_logical;
+                is_logical |= asked(limits, &end.site, || status.status()).await.0?.is_logical;
             }
         }
         let instances = (primary.instance.as_str(), secondary.instance.as_str());

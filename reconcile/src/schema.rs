@@ -5,7 +5,7 @@ use stores::{Collection, Column, KeyShape, Relation};
 
 use crate::link::Link;
 use crate::progress::Listener;
-use crate::retry::patiently;
+use crate::retry::{asked, passed};
 use crate::{FenceKind, Pair, Request, Selected};
 
 /// One difference of the catalogs.
@@ -193,17 +193,34 @@ async fn look_again(
     }
     link.prove(pair, limits, instances, listener).await?;
     let say = |error: stores::StoreError| error.to_string();
-    let primary = patiently(limits, || at_primary.collections()).await.0.map_err(say)?;
-    let point = patiently(limits, || point.point()).await.0.map_err(say)?;
-    if !patiently(limits, || wait.wait(point, limits.fence_patience))
+    let primary = asked(limits, &pair.primary.site, || at_primary.collections())
         .await
         .0
-        .map_err(say)?
+        .map_err(say)?;
+    let point = asked(limits, &pair.primary.site, || point.point())
+        .await
+        .0
+        .map_err(say)?;
+    if !passed(
+        limits,
+        &pair.secondary.site,
+        wait.as_ref(),
+        point,
+        limits.fence_patience,
+    )
+    .await
+    .map_err(say)?
     {
         return Err(format!("the fence timed out after {:?}", limits.fence_patience));
     }
-    let secondary = patiently(limits, || at_secondary.collections()).await.0.map_err(say)?;
-    let again = patiently(limits, || at_primary.collections()).await.0.map_err(say)?;
+    let secondary = asked(limits, &pair.secondary.site, || at_secondary.collections())
+        .await
+        .0
+        .map_err(say)?;
+    let again = asked(limits, &pair.primary.site, || at_primary.collections())
+        .await
+        .0
+        .map_err(say)?;
     let shapes = |list: &[Collection]| -> Vec<(String, Vec<Column>)> {
         list.iter().map(|one| (one.name.clone(), one.columns.clone())).collect()
     };

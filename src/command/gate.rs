@@ -21,7 +21,7 @@ const PLAIN_COLUMNS: u16 = 140;
 
 pub(super) fn run(context: &Context, args: &GateArgs) -> Outcome {
     let report = judge(context, args)?;
-    print::line(&match context.format {
+    let text = match context.format {
         Format::Json => report
             .to_json()
             .context("print the report")
@@ -30,8 +30,8 @@ pub(super) fn run(context: &Context, args: &GateArgs) -> Outcome {
             let page = context.output.join("gate.html");
             format!("{}\nreport: {}", words(&report), page.display())
         }
-    })?;
-    Ok(Exit::from_code(report.exit_code()))
+    };
+    print::result(&text, Exit::from_code(report.exit_code()))
 }
 
 /// The report as text.

@@ -65,6 +65,18 @@ pub(super) fn run(context: &Context, args: &ProbeArgs) -> Outcome {
     })
 }
 
+impl From<probes::ProbeError> for Failure {
+    /// A store refuses a route before its first canary: there, only what the configuration has to change is a refusal.
+    fn from(error: probes::ProbeError) -> Self {
+        match &error {
+            probes::ProbeError::Store { source, .. } if matches!(**source, stores::StoreError::Config(_)) => {
+                Self::refused(error)
+            }
+            _ => Self::cannot_tell(error),
+        }
+    }
+}
+
 /// Probes every route of the configuration until `shutdown`, leaving evidence in the output folder.
 /// `started` is sent the live figures once the endpoints are up.
 pub(crate) async fn measure(
@@ -118,7 +130,7 @@ pub(crate) async fn measure(
         .context("the metrics service")
         .map_err(Failure::cannot_tell)?;
     let result = measured
-        .map_err(|error| Failure::cannot_tell(anyhow::Error::new(error)))
+        .map_err(Failure::from)
         .and_then(|summary| written.map(|lag| Measured { summary, lag }))
         .and_then(|measured| {
             served.context("serve /metrics").map_err(Failure::cannot_tell)?;

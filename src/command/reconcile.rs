@@ -34,25 +34,59 @@ pub(super) async fn run(context: &Context, args: &ReconcileArgs) -> Outcome {
     let stop = stop::on_signal()
         .context("listen for signals")
         .map_err(Failure::cannot_tell)?;
-    let (exit, results) = compare(context, args, stop).await?;
-    print::line(&match context.format {
+    let compared = compare(context, args, stop).await?;
+    let text = match context.format {
         Format::Json => serde_json::to_string_pretty(&serde_json::json!({
-            "complete": results.iter().all(|result| result.complete),
-            "exit_code": exit.code(),
-            "results": results,
+            "complete": compared.is_complete(),
+            "exit_code": compared.exit.code(),
+            "results": compared.findings,
+            "not_compared": compared.not_compared,
         }))
         .map_err(|error| Failure::cannot_tell(anyhow::Error::new(error)))?,
-        Format::Human => results.iter().map(Findings::terminal).collect::<Vec<_>>().join("\n"),
-    })?;
-    Ok(exit)
+        Format::Human => compared.terminal(),
+    };
+    print::result(&text, compared.exit)
+}
+
+/// What a run found, and what it could not look at.
+#[derive(Debug)]
+pub(crate) struct Compared {
+    /// 1 beats 3, and both beat 0.
+    pub(crate) exit: Exit,
+    /// One for each dataset and pair that was compared.
+    pub(crate) findings: Vec<Findings>,
+    /// Why a dataset was not compared over a pair, or why evidence was not written.
+    pub(crate) not_compared: Vec<String>,
+}
+
+impl Compared {
+    fn is_complete(&self) -> bool {
+        self.not_compared.is_empty() && self.findings.iter().all(|findings| findings.complete)
+    }
+
+    fn terminal(&self) -> String {
+        let findings = self.findings.iter().map(Findings::terminal);
+        let missing = self.not_compared.iter().map(|reason| format!("NOT COMPARED: {reason}"));
+        findings.chain(missing).collect::<Vec<_>>().join("\n")
+    }
+
+    fn missed(&mut self, failure: &Failure) {
+        let reason = format!("{:#}", failure.error);
+        tracing::error!("{reason}");
+        self.exit = worst(self.exit, Exit::CannotTell.code());
+        self.not_compared.push(reason);
+    }
 }
 
 /// Compares every pair of every dataset, writes the evidence, and tells what was found.
+///
+/// All ends are looked at before the first comparison, so that a refusal is one of the whole run. What cannot be told of one pair takes
+/// nothing away from what is found on another.
 pub(crate) async fn compare(
     context: &Context,
     args: &ReconcileArgs,
     stop: CancellationToken,
-) -> Result<(Exit, Vec<Findings>), Failure> {
+) -> Result<Compared, Failure> {
     let event = args.event.as_deref().map(|id| event::find(context, id)).transpose()?;
     let run = Run::begin();
     let units = topology::units(&context.config);
@@ -68,14 +102,28 @@ pub(crate) async fn compare(
     row.dataset_fingerprints = context.config.fingerprints();
     row.event_id = event.as_ref().map(|event| event.event_id.clone());
 
-    let mut exit = Exit::Fine;
-    let mut results = Vec::new();
+    let mut compared = Compared {
+        exit: Exit::Fine,
+        findings: Vec::new(),
+        not_compared: Vec::new(),
+    };
     let mut miss_probability = 0.0;
     let mut identities: Vec<(String, Identity)> = Vec::new();
-    for job in &jobs {
-        let (findings, missed, relation, reached) = job_result(context, args, event.as_ref(), &run, job, &stop).await?;
+    let ready = ready(args, &jobs, &stop, &mut compared).await?;
+    for (job, ends) in ready {
+        let relation = ends.pair.relation;
+        let reached = ends.reached.clone();
+        let (findings, missed) = match job_result(context, args, event.as_ref(), &run, job, ends, &stop).await {
+            Ok(result) => result,
+            Err(failure) if jobs.len() == 1 => return Err(failure),
+            Err(failure) if failure.exit == Exit::Refused && compared.findings.is_empty() => return Err(failure),
+            Err(failure) => {
+                compared.missed(&failure);
+                continue;
+            }
+        };
         miss_probability += missed;
-        exit = worst(exit, findings.exit_code);
+        compared.exit = worst(compared.exit, findings.exit_code);
         row.relation = Some(relation);
         identities.extend(reached);
         if jobs.len() == 1 {
@@ -84,23 +132,53 @@ pub(crate) async fn compare(
             row.primary_site = Some(findings.primary_site.clone());
             row.secondary_site = Some(findings.secondary_site.clone());
         }
-        results.push(findings);
+        compared.findings.push(findings);
     }
     row.miss_probability = Some(miss_probability);
     row.sites = topology::sites(&context.config, &identities);
-    let complete = results.iter().all(|result| result.complete);
     let status = if stop.is_cancelled() {
         RunStatus::Interrupted
     } else {
         RunStatus::Succeeded
     };
-    let row = row.end(status, complete, exit.code(), run::now_us());
+    let row = row.end(status, compared.is_complete(), compared.exit.code(), run::now_us());
     // The commit mark: last.
-    runs::write_run(&context.output, row)
+    let marked = runs::write_run(&context.output, row)
         .and_then(|_| reports::views::write_views(&context.output))
         .with_context(|| format!("write the runs table below {}", context.output.display()))
-        .map_err(Failure::cannot_tell)?;
-    Ok((exit, results))
+        .map_err(Failure::cannot_tell);
+    if let Err(failure) = marked {
+        compared.missed(&failure);
+    }
+    Ok(compared)
+}
+
+/// The ends of every job. A refusal ends the run; what does not answer is noted, and the run goes on with the others.
+async fn ready<'j, 'a>(
+    args: &ReconcileArgs,
+    jobs: &'j [Job<'a>],
+    stop: &CancellationToken,
+    compared: &mut Compared,
+) -> Result<Vec<(&'j Job<'a>, Ends)>, Failure> {
+    let mut ready = Vec::new();
+    for job in jobs {
+        let looked = async {
+            let mut ends = open(args, job).await?;
+            (ends.selected, ends.not_selected) = select(&ends.pair, job).await?;
+            Ok(ends)
+        };
+        let ends = tokio::select! {
+            biased;
+            () = stop.cancelled() => Err(Failure::from(reconcile::ReconcileError::Stopped)),
+            ends = looked => ends,
+        };
+        match ends.map_err(|failure: Failure| failure.context(job.about())) {
+            Ok(ends) => ready.push((job, ends)),
+            Err(failure) if failure.exit == Exit::Refused || jobs.len() == 1 => return Err(failure),
+            Err(failure) => compared.missed(&failure),
+        }
+    }
+    Ok(ready)
 }
 
 /// 1 beats 3, and both beat 0.
@@ -118,6 +196,21 @@ struct Job<'a> {
     dataset: &'a str,
     tables: &'a Tables,
     secondary: &'a str,
+}
+
+impl Job<'_> {
+    fn about(&self) -> String {
+        let primary = self.unit.primary();
+        format!("dataset {}, {primary} against {}", self.dataset, self.secondary)
+    }
+}
+
+/// Both ends of one job, and what is there.
+struct Ends {
+    pair: Pair,
+    reached: [(String, Identity); 2],
+    selected: Vec<Selected>,
+    not_selected: Vec<NotSelected>,
 }
 
 fn jobs<'a>(units: &'a [Unit<'a>], wanted: &[String]) -> Result<Vec<Job<'a>>, Failure> {
@@ -153,22 +246,14 @@ async fn job_result(
     event: Option<&Event>,
     run: &Run,
     job: &Job<'_>,
+    ends: Ends,
     stop: &CancellationToken,
-) -> Result<(Findings, f64, Relation, [(String, Identity); 2]), Failure> {
-    let about = || {
-        format!(
-            "dataset {}, {} against {}",
-            job.dataset,
-            job.unit.primary(),
-            job.secondary
-        )
-    };
-    let (pair, reached) = open(args, job).await.map_err(|failure| failure.context(about()))?;
-    let (selected, not_selected) = select(&pair, job).await.map_err(|failure| failure.context(about()))?;
+) -> Result<(Findings, f64), Failure> {
+    let pair = ends.pair;
     let request = Request {
         run_id: run.id.clone(),
-        selected,
-        not_selected,
+        selected: ends.selected,
+        not_selected: ends.not_selected,
         disclosure: context.config.defaults.reconcile.keys,
         key_hash: key_secret(context)?,
         include_values: args.include_values,
@@ -185,7 +270,7 @@ async fn job_result(
     let progress = Progress::new(job.dataset);
     let summary = reconcile::run(&pair, &request, writer, |event| progress.tell(&event), stop.clone())
         .await
-        .map_err(|error| Failure::from(error).context(about()))?;
+        .map_err(|error| Failure::from(error).context(job.about()))?;
     progress.end();
     let scope = ReconcileContext {
         dataset: job.dataset.to_owned(),
@@ -197,7 +282,7 @@ async fn job_result(
     let (findings, _files) = render_reconcile(&journal, &context.output, &scope)
         .context("render the journal as tables")
         .map_err(Failure::cannot_tell)?;
-    Ok((findings, summary.miss_probability, pair.relation, reached))
+    Ok((findings, summary.miss_probability))
 }
 
 impl From<reconcile::ReconcileError> for Failure {
@@ -206,12 +291,12 @@ impl From<reconcile::ReconcileError> for Failure {
         match error {
             E::SameData { .. } | E::Request(_) => Self::refused(error),
             E::Store(store) => Self::from(store),
-            E::Journal(_) => Self::cannot_tell(error),
+            E::Journal(_) | E::Stopped => Self::cannot_tell(error),
         }
     }
 }
 
-async fn open(args: &ReconcileArgs, job: &Job<'_>) -> Result<(Pair, [(String, Identity); 2]), Failure> {
+async fn open(args: &ReconcileArgs, job: &Job<'_>) -> Result<Ends, Failure> {
     let unit = job.unit;
     let primary = unit.writer_end(unit.primary())?;
     let stated = match args.relation {
@@ -241,7 +326,12 @@ async fn open(args: &ReconcileArgs, job: &Job<'_>) -> Result<(Pair, [(String, Id
         relation,
         fence,
     };
-    Ok((pair, reached))
+    Ok(Ends {
+        pair,
+        reached,
+        selected: Vec::new(),
+        not_selected: Vec::new(),
+    })
 }
 
 /// Every collection of both ends, by name, told apart by the dataset's patterns.

@@ -16,13 +16,13 @@ use crate::topology::{self, Unit};
 
 pub(super) async fn run(context: &Context, args: &RpoArgs) -> Outcome {
     let loss = prove(context, &args.event).await?;
-    print::line(&match context.format {
+    let text = match context.format {
         Format::Json => {
             serde_json::to_string_pretty(&loss).map_err(|error| Failure::cannot_tell(anyhow::Error::new(error)))?
         }
         Format::Human => loss.terminal(),
-    })?;
-    Ok(Exit::from_code(loss.exit_code))
+    };
+    print::result(&text, Exit::from_code(loss.exit_code))
 }
 
 /// Judges every route that the event touched, and writes what it proves.

@@ -139,6 +139,53 @@ async fn what_was_not_verified_is_3_and_never_equal() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_standby_shows_nothing_of_an_unlogged_table() {
+    let story = Story::start(TABLES).await;
+    story
+        .pair
+        .primary()
+        .execute(
+            DATABASE,
+            "create unlogged table public.scratch (id int primary key); insert into public.scratch values (1);
+             grant select on public.scratch to driftline",
+        )
+        .await
+        .expect("create the table");
+    let result = reconcile(&story, 3);
+    assert_eq!(state(&result, "public.scratch").0, "failed", "{result}");
+    assert_eq!(state(&result, "public.orders").0, "verified");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_found_on_one_connection_is_told_though_another_is_dead() {
+    let story = parted(TABLES).await;
+    at_secondary(&story, "delete from public.orders where id = 1500").await;
+    let good = story.config();
+    let (connection, dataset) = good.split_once("[dataset").expect("a dataset");
+    let (_, connection) = connection.split_once("[connection.db").expect("a connection");
+    let dead = format!("[connection.db{connection}")
+        .replace("connection.db", "connection.a-dead-one")
+        .replace(&format!(":{}/", story.pair.standby().port()), ":1/");
+    let second = format!("[dataset{dataset}")
+        .replace("dataset.shop", "dataset.another")
+        .replace("\"db\"", "\"a-dead-one\"");
+    story.write_config(&format!("{good}{dead}{second}"));
+    let found = reconcile(&story, 1);
+    assert_eq!(found["complete"], false);
+    assert_eq!(found["results"][0]["confirmed"], 1, "{found}");
+    let missing = found["not_compared"][0].as_str().expect("a reason");
+    assert!(missing.starts_with("dataset another, a against b"), "{missing}");
+    assert_eq!(parquet_files(&story.path("out"), "runs").len(), 1);
+
+    at_secondary(&story, "insert into public.orders select 1500, 'n1500', 1500").await;
+    let equal = reconcile(&story, 3);
+    assert_eq!(equal["complete"], false);
+    // A refusal is one of the whole run, before any comparison.
+    story.write_config(&format!("{good}{dead}{second}").replace(":1/", &format!(":{}/", story.pair.primary().port())));
+    story.run(&["reconcile", "run"]).expect(2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pattern_that_matches_nothing_is_3() {
     let story = parted(TABLES).await;
     story.write_config(
@@ -192,6 +239,8 @@ async fn keys_and_values_appear_only_as_asked() {
     let finished = story.run(&["reconcile", "run", "--format", "json"]).expect(1);
     assert!(finished.stdout.contains("p42@example.com"));
     assert!(!finished.stdout.contains("sought-value"));
+    assert!(!written("sought-value"), "a value stands in the evidence unasked");
     clear();
     story.run(&["reconcile", "run", "--include-values"]).expect(1);
+    assert_eq!(parquet_files(&story.path("out"), "divergences").len(), 1);
 }

@@ -2,75 +2,68 @@
 
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use lab::PgOptions;
+use nix::sys::signal::Signal;
+use serde_json::Value;
 
-use crate::fixture::{DATABASE, Story, parquet_files, wait_until};
+use crate::fixture::{DATABASE, Running, Story, parquet_files, wait_until};
 
 const TABLES: &str = "create table public.orders (id bigint primary key, note text);
                       insert into public.orders select i, repeat('n', 200) || i from generate_series(1, 20000) i";
 
 /// A reconciliation that waits for a lock on `public.orders` at the primary, and the session that holds it.
-async fn held_up(story: &Story, name: &str) -> (std::process::Child, tokio_postgres::Client) {
+async fn held_up(story: &Story, name: &str) -> (Running, tokio_postgres::Client) {
     let holder = story.pair.primary().client(DATABASE).await.expect("connect");
     holder
         .batch_execute("begin; lock table public.orders in access exclusive mode")
         .await
         .expect("lock the table");
-    let child = story.spawn(name, &["reconcile", "run", "--format", "json"]);
-    let waiting = "select count(*)::text from pg_locks where not granted and relation = 'public.orders'::regclass";
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
-    loop {
-        let count = story
-            .pair
-            .primary()
-            .value(DATABASE, waiting)
-            .await
-            .expect("look at the locks");
-        if count.as_deref() != Some("0") {
-            return (child, holder);
-        }
+    let running = story.spawn(name, &["reconcile", "run", "--format", "json"]);
+    let waiting = "select count(*) > 0 from pg_locks where not granted and relation = 'public.orders'::regclass";
+    holds(story, waiting, || running.log()).await;
+    (running, holder)
+}
+
+/// Waits until `sql` is true at the primary.
+async fn holds(story: &Story, sql: &str, log: impl Fn() -> String) {
+    let primary = story.pair.primary();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    while primary.value(DATABASE, sql).await.expect("ask the primary").as_deref() != Some("t") {
         assert!(
             tokio::time::Instant::now() < deadline,
-            "nobody waits for the lock: {}",
-            story.log_of(name)
+            "waited in vain for {sql}: {}",
+            log()
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-fn pid(child: &std::process::Child) -> Pid {
-    Pid::from_raw(i32::try_from(child.id()).expect("a process ID"))
+fn printed(story: &Story, name: &str) -> Value {
+    let text = std::fs::read_to_string(story.path(&format!("{name}.out"))).expect("read what was printed");
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("not JSON ({error}): {text}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_ends_a_reconciliation_with_3() {
     let story = Story::start(TABLES).await;
-    let (mut child, holder) = held_up(&story, "reconcile").await;
-    kill(pid(&child), Signal::SIGTERM).expect("signal");
-    wait_until("the signal is noticed", || {
-        story.log_of("reconcile").contains("SIGTERM")
-    });
+    let (running, holder) = held_up(&story, "reconcile").await;
+    running.signal(Signal::SIGTERM);
+    wait_until("the signal is noticed", || running.log().contains("SIGTERM"));
+    running.expect(3);
     holder.batch_execute("rollback").await.expect("let go");
-    let status = child.wait().expect("wait");
-    assert_eq!(status.code(), Some(3), "{}", story.log_of("reconcile"));
+    // What had been compared until then is evidence, and says that it is not all.
+    assert_eq!(printed(&story, "reconcile")["complete"], false);
     assert_eq!(parquet_files(&story.path("out"), "runs").len(), 1);
-}
 
-#[tokio::test(flavor = "multi_thread")]
-async fn kill_9_leaves_no_run_that_counts() {
-    let story = Story::start(TABLES).await;
-    let (mut child, holder) = held_up(&story, "reconcile").await;
-    kill(pid(&child), Signal::SIGKILL).expect("signal");
-    child.wait().expect("wait");
+    // And by kill -9: what was written has no commit mark.
+    let (running, holder) = held_up(&story, "killed").await;
+    running.signal(Signal::SIGKILL);
+    running.end();
     holder.batch_execute("rollback").await.expect("let go");
-    assert!(
-        parquet_files(&story.path("out"), "runs").is_empty(),
-        "a run without an end has a commit mark"
-    );
-    assert!(parquet_files(&story.path("out"), "coverage").is_empty());
-    story.run(&["reconcile", "run"]).expect(0);
     assert_eq!(parquet_files(&story.path("out"), "runs").len(), 1);
+    assert_eq!(parquet_files(&story.path("out"), "coverage").len(), 1);
+    story.run(&["reconcile", "run"]).expect(0);
+    assert_eq!(parquet_files(&story.path("out"), "runs").len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -93,13 +86,113 @@ async fn a_connection_cut_in_mid_chunk_is_never_equal() {
     proxy.restore();
     let whole = story.run(&["reconcile", "run", "--format", "json"]).expect(1).json();
     assert_eq!(whole["results"][0]["confirmed"], 20_000 / 7, "{whole}");
+
+    // A route that is lost: connections stand, and nobody answers.
+    proxy.silence();
+    let finished = story.run(&["reconcile", "run"]).expect(3);
+    assert!(finished.stderr.contains("no session within"), "{}", finished.stderr);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_that_stays_locked_is_not_verified() {
+async fn a_table_that_is_locked_emptied_or_dropped_meanwhile_is_never_found_different() {
     let story = Story::start(TABLES).await;
-    let (mut child, holder) = held_up(&story, "reconcile").await;
-    let status = child.wait().expect("wait");
+    // It stays locked: every try times out.
+    let (running, holder) = held_up(&story, "locked").await;
+    running.expect(3);
+    let locked = printed(&story, "locked");
+    let reason = locked["results"][0]["collections"][0]["reason"].to_string();
+    assert!(reason.contains("lock timeout"), "{locked}");
     holder.batch_execute("rollback").await.expect("let go");
-    assert_eq!(status.code(), Some(3), "{}", story.log_of("reconcile"));
+
+    let (running, holder) = held_up(&story, "emptied").await;
+    holder
+        .batch_execute("truncate public.orders; commit")
+        .await
+        .expect("truncate");
+    let code = running.end().code();
+    let emptied = printed(&story, "emptied");
+    assert!(matches!(code, Some(0 | 3)), "{emptied}");
+    assert_eq!(emptied["results"][0]["confirmed"], 0, "{emptied}");
+
+    let (running, holder) = held_up(&story, "dropped").await;
+    holder
+        .batch_execute("drop table public.orders; commit")
+        .await
+        .expect("drop");
+    running.expect(3);
+    assert_eq!(printed(&story, "dropped")["results"][0]["confirmed"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_that_is_promoted_meanwhile_is_never_equal() {
+    let story = Story::start(TABLES).await;
+    let (running, holder) = held_up(&story, "promoted").await;
+    // While the primary's digest waits, the link ends and both sides write.
+    story.pair.promote().await.expect("promote");
+    story
+        .pair
+        .standby()
+        .execute(DATABASE, "update public.orders set note = 'new side' where id = 77")
+        .await
+        .expect("write at the new primary");
+    holder.batch_execute("rollback").await.expect("let go");
+    // The difference is there, but the fence that would prove it is not: it could not be told.
+    running.expect(3);
+    assert_eq!(printed(&story, "promoted")["complete"], false);
+}
+
+/// Vacuum removes what the standby's statements still see, and replay does not wait for them: they are cancelled.
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_that_replay_cancels_are_never_equal_nor_different() {
+    let options = PgOptions {
+        settings: [
+            ("max_standby_streaming_delay", "0"),
+            ("hot_standby_feedback", "off"),
+            ("autovacuum", "off"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec(),
+        ..PgOptions::with_database(DATABASE)
+    };
+    let story = Story::start_with(
+        options,
+        "create table public.orders (id bigint primary key, note text);
+         insert into public.orders select i, repeat('n', 200) || i from generate_series(1, 150000) i;
+         create table public.churn (id bigint primary key, note text)",
+    )
+    .await;
+    story.write_config(&story.config().replace("public.*", "public.orders"));
+    let stop = tokio_util::sync::CancellationToken::new();
+    let client = story.pair.primary().client(DATABASE).await.expect("connect");
+    let vacuums = tokio::spawn({
+        let stop = stop.clone();
+        async move {
+            while !stop.is_cancelled() {
+                for sql in [
+                    "insert into public.churn select i, 'x' from generate_series(1, 500) i",
+                    "delete from public.churn",
+                    "vacuum public.churn",
+                ] {
+                    client.batch_execute(sql).await.expect("churn");
+                }
+            }
+        }
+    });
+    let conflicts = "select sum(confl_snapshot)::bigint > 0 from pg_stat_database_conflicts where datname = 'shop'";
+    let mut was_cancelled = false;
+    for _ in 0..10 {
+        let finished = story.run(&["reconcile", "run", "--format", "json"]);
+        assert!([0, 3].contains(&finished.code), "a phantom, or worse: {finished:?}");
+        let result = finished.json();
+        assert_eq!(result["results"][0]["confirmed"], 0, "{result}");
+        assert_eq!(result["complete"], finished.code == 0, "{result}");
+        let counted = story.pair.standby().value(DATABASE, conflicts).await.expect("ask");
+        if counted.as_deref() == Some("t") {
+            was_cancelled = true;
+            break;
+        }
+    }
+    stop.cancel();
+    vacuums.await.expect("end the churn");
+    assert!(was_cancelled, "replay cancelled nothing, so nothing was tested");
 }

@@ -2,36 +2,48 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use lab::{PgOptions, PgPair, PgServer};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// The application's database in every test.
-pub const DATABASE: &str = "shop";
+pub(crate) const DATABASE: &str = "shop";
 
 /// A running pair, and a folder with `driftline.toml`.
-pub struct Story {
-    pub pair: PgPair,
-    pub folder: tempfile::TempDir,
+pub(crate) struct Story {
+    pub(crate) pair: PgPair,
+    pub(crate) folder: tempfile::TempDir,
+    // Behind the servers: the place is free when they are gone.
+    _place: SemaphorePermit<'static>,
 }
+
+/// Stories at a time; each has two servers or more.
+static STORIES: Semaphore = Semaphore::const_new(3);
+
+/// What no command takes; one that does hangs.
+const COMMAND_PATIENCE: Duration = Duration::from_secs(180);
 
 /// What a finished command left.
 #[derive(Debug)]
-pub struct Finished {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Finished {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Finished {
     /// Standard output as JSON.
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("not JSON ({error}): {self:?}"))
     }
 
     /// The same, after checking the exit code.
     #[track_caller]
-    pub fn expect(self, code: i32) -> Self {
+    pub(crate) fn expect(self, code: i32) -> Self {
         assert_eq!(
             self.code, code,
             "exit code\n--- stdout\n{}\n--- stderr\n{}",
@@ -42,7 +54,7 @@ impl Finished {
 }
 
 /// Where the binary of this test run is.
-pub fn driftline() -> Command {
+pub(crate) fn driftline() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_driftline"));
     for name in ["RUST_LOG", "DRIFTLINE_CONFIG", "DRIFTLINE_SITE"] {
         command.env_remove(name);
@@ -51,9 +63,25 @@ pub fn driftline() -> Command {
     command
 }
 
-/// Runs a command to its end.
-pub fn finish(command: &mut Command) -> Finished {
-    let output = command.stdin(Stdio::null()).output().expect("start the command");
+/// Runs a command to its end, which must come.
+pub(crate) fn finish(command: &mut Command) -> Finished {
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("start the command");
+    let pid = child.id();
+    let (sender, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(child.wait_with_output()));
+    let Ok(output) = ended.recv_timeout(COMMAND_PATIENCE) else {
+        send(pid, Signal::SIGKILL);
+        panic!(
+            "{command:?} did not end within {COMMAND_PATIENCE:?}; then it had said: {:?}",
+            ended.recv()
+        );
+    };
+    let output = output.expect("wait for the command");
     Finished {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -61,33 +89,87 @@ pub fn finish(command: &mut Command) -> Finished {
     }
 }
 
+fn send(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(pid).expect("a process ID"));
+    kill(pid, signal).expect("signal the process");
+}
+
+/// A driftline that runs; it is killed when a test fails before its end.
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Running {
+    pub(crate) fn signal(&self, signal: Signal) {
+        send(self.child.id(), signal);
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Its end, which must come.
+    pub(crate) fn end(mut self) -> ExitStatus {
+        let mut ended = None;
+        wait_for("driftline ends", COMMAND_PATIENCE, || {
+            ended = self.child.try_wait().expect("wait for driftline");
+            ended.is_some()
+        });
+        ended.expect("it ended")
+    }
+
+    /// The same, after checking the exit code.
+    #[track_caller]
+    pub(crate) fn expect(self, code: i32) {
+        let log = self.log.clone();
+        let status = self.end();
+        let log = std::fs::read_to_string(log).unwrap_or_default();
+        assert_eq!(status.code(), Some(code), "{status}: {log}");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail when it ended already, as it should have.
+        let _ended = (self.child.kill(), self.child.wait());
+    }
+}
+
 impl Story {
     /// A pair with `tables` (SQL), the canary table and the least-privilege role, and a configuration that selects `public.*`.
-    pub async fn start(tables: &str) -> Self {
+    pub(crate) async fn start(tables: &str) -> Self {
         Self::start_with(PgOptions::with_database(DATABASE), tables).await
     }
 
     /// The same on servers with other options.
-    pub async fn start_with(options: PgOptions, tables: &str) -> Self {
+    pub(crate) async fn start_with(options: PgOptions, tables: &str) -> Self {
+        let place = STORIES.acquire().await.expect("the semaphore is never closed");
         let pair = PgPair::start(options).await.expect("start a pair");
         pair.primary()
             .execute(DATABASE, tables)
             .await
             .expect("create the tables");
         let folder = tempfile::tempdir().expect("make a folder");
-        let story = Self { pair, folder };
+        let story = Self {
+            pair,
+            folder,
+            _place: place,
+        };
         story.write_config(&story.config());
         story.grant().await;
         story
             .pair
-            .wait_replayed(std::time::Duration::from_secs(30))
+            .wait_replayed(Duration::from_secs(30))
             .await
             .expect("the standby catches up");
         story
     }
 
     /// Runs what `init --print` prints, as the superuser, and gives the role its password.
-    pub async fn grant(&self) {
+    pub(crate) async fn grant(&self) {
         let printed = self.run(&["init", "--print"]).expect(0).stdout;
         let primary = self.pair.primary();
         let script = self.path("init.sql");
@@ -114,16 +196,16 @@ impl Story {
         format!("of-port-{}", self.pair.primary().port())
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    pub fn write_config(&self, text: &str) {
+    pub(crate) fn write_config(&self, text: &str) {
         std::fs::write(self.path("driftline.toml"), text).expect("write the configuration");
     }
 
     /// The configuration of this pair: site `a` is the primary, `b` the standby.
-    pub fn config(&self) -> String {
+    pub(crate) fn config(&self) -> String {
         self.config_of(
             self.pair.primary(),
             self.pair.primary().port(),
@@ -132,7 +214,7 @@ impl Story {
     }
 
     /// The same with other ports, e.g. those of proxies.
-    pub fn config_of(&self, authority: &PgServer, a: u16, b: u16) -> String {
+    pub(crate) fn config_of(&self, authority: &PgServer, a: u16, b: u16) -> String {
         format!(
             "here = \"b\"\nwriters = [\"a\"]\noutput = \"{out}\"\nstate = \"{state}\"\nledger = {{ path = \"{ledger}\" }}\n\
              listen = \"127.0.0.1:0\"\n[site.a]\n[site.b]\n[connection.db.aurora]\n\
@@ -148,48 +230,51 @@ impl Story {
         )
     }
 
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = driftline();
         command.arg("--config").arg(self.path("driftline.toml")).args(args);
         command
     }
 
     /// Runs the binary to its end.
-    pub fn run(&self, args: &[&str]) -> Finished {
+    pub(crate) fn run(&self, args: &[&str]) -> Finished {
         finish(&mut self.command(args))
     }
 
-    /// Starts the binary and leaves it running; standard error goes to a file that [`log_of`] reads.
-    pub fn spawn(&self, name: &str, args: &[&str]) -> Child {
-        let log = std::fs::File::create(self.path(&format!("{name}.log"))).expect("make a log file");
-        self.command(args)
+    /// Starts the binary and leaves it running. Its output goes to files, so that nothing it says can block it.
+    pub(crate) fn spawn(&self, name: &str, args: &[&str]) -> Running {
+        let log = self.path(&format!("{name}.log"));
+        let file = |path: &Path| std::fs::File::create(path).expect("make a log file");
+        let child = self
+            .command(args)
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::from(log))
+            .stdout(file(&self.path(&format!("{name}.out"))))
+            .stderr(file(&log))
             .spawn()
-            .expect("start driftline")
-    }
-
-    pub fn log_of(&self, name: &str) -> String {
-        std::fs::read_to_string(self.path(&format!("{name}.log"))).unwrap_or_default()
+            .expect("start driftline");
+        Running { child, log }
     }
 }
 
-/// Waits until `condition` holds, at most 30 s; `what` is told when it does not.
+/// Waits until `condition` holds, at most 60 s; `what` is told when it does not.
 #[track_caller]
-pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    let (sender, receiver) = std::sync::mpsc::channel::<()>();
+pub(crate) fn wait_until(what: &str, condition: impl FnMut() -> bool) {
+    wait_for(what, Duration::from_secs(60), condition);
+}
+
+#[track_caller]
+fn wait_for(what: &str, patience: Duration, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + patience;
+    let (_sender, nothing) = std::sync::mpsc::channel::<()>();
     while !condition() {
-        assert!(std::time::Instant::now() < deadline, "waited 30 s in vain: {what}");
+        assert!(Instant::now() < deadline, "waited {patience:?} in vain: {what}");
         // A bounded pause without a sleep: nothing is ever sent.
-        let _nothing_sent = receiver.recv_timeout(std::time::Duration::from_millis(20));
+        let _nothing_sent = nothing.recv_timeout(Duration::from_millis(20));
     }
-    drop(sender);
 }
 
 /// Writes a configuration alone, for tests that need no servers.
-pub fn config_file(text: &str) -> (tempfile::TempDir, PathBuf) {
+pub(crate) fn config_file(text: &str) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("make a folder");
     let path = folder.path().join("driftline.toml");
     let mut file = std::fs::File::create(&path).expect("make the file");
@@ -197,12 +282,14 @@ pub fn config_file(text: &str) -> (tempfile::TempDir, PathBuf) {
     (folder, path)
 }
 
-/// The Parquet files of a table below an output folder.
-pub fn parquet_files(output: &Path, table: &str) -> Vec<PathBuf> {
+/// The Parquet files of a table below an output folder that a run wrote.
+pub(crate) fn parquet_files(output: &Path, table: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for date in std::fs::read_dir(output.join(table)).into_iter().flatten().flatten() {
         for file in std::fs::read_dir(date.path()).into_iter().flatten().flatten() {
-            if file.path().extension().is_some_and(|extension| extension == "parquet") {
+            let name = file.file_name().to_string_lossy().into_owned();
+            // Each table also has a file without rows, for engines that do not like a table without files.
+            if name.ends_with(".parquet") && name != "no-rows.parquet" {
                 files.push(file.path());
             }
         }

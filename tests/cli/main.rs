@@ -3,7 +3,9 @@
 mod comparing;
 mod config;
 mod connecting;
+mod exit_codes;
 mod faults;
 mod fixture;
+mod full_disk;
 mod phantoms;
 mod probing;

@@ -2,24 +2,18 @@
 
 use std::io::Read as _;
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::Child;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
-use crate::fixture::{Story, parquet_files, wait_until};
+use crate::fixture::{Running, Story, parquet_files, wait_until};
 
 const TABLES: &str = "create table public.orders (id bigint primary key, note text)";
 
-fn signal(child: &Child, what: Signal) {
-    kill(Pid::from_raw(i32::try_from(child.id()).expect("a process ID")), what).expect("signal the process");
-}
-
 /// The address that a running probe serves on, once every route has started.
-fn ready(story: &Story, name: &str) -> String {
+fn ready(probe: &Running) -> String {
     let mut address = String::new();
     wait_until("the probe is ready", || {
-        let log = story.log_of(name);
+        let log = probe.log();
         let Some(start) = log.find("http://") else { return false };
         address = log[start + 7..].split('/').next().unwrap_or_default().to_owned();
         get(&address, "/readyz").is_some_and(|(code, _)| code == 200)
@@ -65,13 +59,12 @@ fn seen(address: &str) -> f64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_drains_and_leaves_evidence() {
     let story = Story::start(TABLES).await;
-    let mut child = story.spawn("probe", &["probe", "--format", "json"]);
-    let address = ready(&story, "probe");
+    let child = story.spawn("probe", &["probe", "--format", "json"]);
+    let address = ready(&child);
     wait_until("ten canaries are seen", || seen(&address) >= 10.0);
     assert_eq!(get(&address, "/livez").map(|(code, _)| code), Some(200));
-    signal(&child, Signal::SIGTERM);
-    let status = child.wait().expect("wait for the probe");
-    assert_eq!(status.code(), Some(0), "{}", story.log_of("probe"));
+    child.signal(Signal::SIGTERM);
+    child.expect(0);
     for table in ["runs", "lag_samples", "lag_intervals"] {
         assert!(
             !parquet_files(&story.path("out"), table).is_empty(),
@@ -83,24 +76,23 @@ async fn sigterm_drains_and_leaves_evidence() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stall_shows_as_the_age_of_the_oldest_unseen_canary() {
     let story = Story::start(TABLES).await;
-    let mut child = story.spawn("probe", &["probe"]);
-    let address = ready(&story, "probe");
+    let child = story.spawn("probe", &["probe"]);
+    let address = ready(&child);
     wait_until("canaries are seen", || seen(&address) >= 3.0);
     story.pair.pause_replay().await.expect("pause replay");
     wait_until("the oldest unseen canary is old", || {
         metric(&address, "driftline_oldest_unseen_seconds").is_some_and(|age| age > 2.0)
     });
-    signal(&child, Signal::SIGTERM);
+    child.signal(Signal::SIGTERM);
     // Canaries are pending at the drain deadline: it cannot tell.
-    let status = child.wait().expect("wait for the probe");
-    assert_eq!(status.code(), Some(3), "{}", story.log_of("probe"));
+    child.expect(3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_kill_9_the_ledger_still_proves_the_loss() {
     let story = Story::start(TABLES).await;
-    let mut child = story.spawn("probe", &["probe"]);
-    let address = ready(&story, "probe");
+    let child = story.spawn("probe", &["probe"]);
+    let address = ready(&child);
     wait_until("canaries are seen", || seen(&address) >= 10.0);
     story
         .run(&["event", "start", "failover", "--from", "a", "--to", "b"])
@@ -109,8 +101,8 @@ async fn after_kill_9_the_ledger_still_proves_the_loss() {
     wait_until("canaries are unseen", || {
         metric(&address, "driftline_oldest_unseen_seconds").is_some_and(|age| age > 1.5)
     });
-    signal(&child, Signal::SIGKILL);
-    assert_eq!(child.wait().expect("wait for the probe").signal(), Some(9));
+    child.signal(Signal::SIGKILL);
+    assert_eq!(child.end().signal(), Some(9));
     // Before a promotion there is no fork to read.
     story.run(&["event", "mark", "promoted"]).expect(3);
     story.pair.promote().await.expect("promote");
@@ -152,23 +144,4 @@ async fn after_kill_9_the_ledger_still_proves_the_loss() {
     let next = story.run(&["--writers", "b", "probe", "--for", "1s"]);
     assert!(next.stderr.contains("killed"), "{next:?}");
     story.run(&["event", "end"]).expect(0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_ledger_or_output_that_cannot_be_written_ends_the_probe_with_3() {
-    let story = Story::start(TABLES).await;
-    let good = story.config();
-    let ledger = format!("ledger = {{ path = \"{}\" }}", story.path("ledger").display());
-    assert!(good.contains(&ledger));
-    story.write_config(&good.replace(&ledger, "ledger = { path = \"/dev/full\" }"));
-    let finished = story.run(&["probe", "--for", "2s"]).expect(3);
-    assert!(finished.stderr.contains("/dev/full"), "{}", finished.stderr);
-    story.write_config(&good);
-    for args in [
-        &["--output", "/dev/full", "probe", "--for", "2s"][..],
-        &["--output", "/dev/full", "reconcile", "run"],
-    ] {
-        let finished = story.run(args).expect(3);
-        assert!(finished.stderr.contains("/dev/full"), "{}", finished.stderr);
-    }
 }

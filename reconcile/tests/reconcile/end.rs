@@ -45,6 +45,14 @@ impl OneEnd {
         }
     }
 
+    /// Whether this digest is one that is never answered.
+    fn is_silent(&self) -> bool {
+        let silent = &mut lock(&self.world).faults.secondary_digests_silent;
+        let is_silent = self.is_secondary() && *silent > 0;
+        *silent -= u32::from(is_silent);
+        is_silent
+    }
+
     fn is_secondary(&self) -> bool {
         self.side == Side::Secondary
     }
@@ -234,6 +242,9 @@ impl Ranged for OneEnd {
     }
 
     async fn digest(&self, _: &Collection, recipe: &Recipe, part: &Part) -> Result<ChunkDigest> {
+        if self.is_silent() {
+            std::future::pending::<()>().await;
+        }
         let mut world = lock(&self.world);
         world.tick();
         if self.is_secondary() && world.faults.secondary_digests_fail > 0 {
@@ -265,6 +276,10 @@ impl Ranged for OneEnd {
         if let (true, Some(after)) = (self.is_secondary(), world.faults.secondary_list_fails_after) {
             rows.truncate(after);
             rows.push(Err(passing(self.site(), "list public.t")));
+        }
+        if let (true, Some(after)) = (self.is_secondary(), world.faults.secondary_list_silent_after) {
+            rows.truncate(after);
+            return Ok(futures::stream::iter(rows).chain(futures::stream::pending()).boxed());
         }
         Ok(futures::stream::iter(rows).boxed())
     }

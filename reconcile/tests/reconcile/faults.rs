@@ -67,6 +67,36 @@ async fn passing_errors_are_tried_again_and_counted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn silence_is_waited_for_and_not_for_ever() {
+    let world = planted();
+    lock(&world).faults.secondary_digests_silent = 3;
+    let outcome = run(&pair(&world, Relation::Replicating), &request(&world))
+        .await
+        .unwrap();
+    assert_eq!(outcome.confirmed().len(), 1);
+    assert!(outcome.summary.complete);
+
+    for silent_after in [0, 10] {
+        let world = planted();
+        lock(&world).faults.secondary_list_silent_after = Some(silent_after);
+        let outcome = run(&pair(&world, Relation::Independent), &request(&world))
+            .await
+            .unwrap();
+        assert_eq!(outcome.summary.exit_code(), 3);
+        assert_eq!(outcome.divergences().count(), 0);
+        let failed = outcome
+            .chunks()
+            .find(|chunk| chunk.state == ChunkState::Failed)
+            .unwrap();
+        assert!(
+            failed.error.contains("unreachable: site usw2: wait for an answer"),
+            "{}",
+            failed.error
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn errors_that_stay_fail_their_chunks_and_the_run_goes_on() {
     let world = planted();
     lock(&world).faults.secondary_digests_fail = 4;
@@ -327,19 +357,15 @@ async fn a_cancelled_run_keeps_what_was_committed() {
         outcome.coverage().next().unwrap().chunks_failed,
         u64::try_from(open.len()).unwrap()
     );
+}
 
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_stopped_before_it_has_a_plan_compares_nothing() {
+    let world = planted();
     let shutdown = CancellationToken::new();
     shutdown.cancel();
-    let world = World::new((0..100).map(|key| (key, key))).share();
-    let outcome = run_until(
-        &pair(&world, Relation::Replicating),
-        &crate::outcome::request(&world),
-        shutdown,
-        |_| {},
-    )
-    .await
-    .unwrap();
-    assert_eq!(outcome.summary.exit_code(), 3, "nothing was compared");
+    let stopped = run_until(&pair(&world, Relation::Independent), &request(&world), shutdown, |_| {}).await;
+    assert!(matches!(stopped, Err(ReconcileError::Stopped)));
 }
 
 #[tokio::test(start_paused = true)]

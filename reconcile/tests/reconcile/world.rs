@@ -81,6 +81,10 @@ pub(crate) struct Faults {
     pub(crate) secondary_list_fails_after: Option<usize>,
     /// So many next digests at the secondary fail, and then succeed.
     pub(crate) secondary_digests_fail: u32,
+    /// So many next digests at the secondary are never answered.
+    pub(crate) secondary_digests_silent: u32,
+    /// The secondary's listings say nothing more behind so many rows of a part.
+    pub(crate) secondary_list_silent_after: Option<usize>,
     /// Every read of keys at the secondary fails.
     pub(crate) secondary_reads_denied: bool,
     /// Readings of the secondary claim a position so far behind what they show.

@@ -253,9 +253,9 @@ impl Story {
             relation: None,
             include_values: false,
         };
-        let (_, results) = reconcile::compare(after, &args, CancellationToken::new()).await?;
-        let mut right = true;
-        for findings in &results {
+        let compared = reconcile::compare(after, &args, CancellationToken::new()).await?;
+        let mut right = compared.not_compared.is_empty();
+        for findings in &compared.findings {
             self.told.indented(&findings.terminal())?;
             let found = truth::found(&after.output, findings).map_err(Failure::cannot_tell)?;
             let (table, mismatches) = truth::against(&truth, &found);
@@ -263,7 +263,7 @@ impl Story {
             self.told.indented(&mismatches.to_string())?;
             right &= mismatches.is_empty() && findings.complete;
         }
-        Ok(right && !results.is_empty())
+        Ok(right && !compared.findings.is_empty())
     }
 
     fn judge(&self, after: &Context) -> Result<(), Failure> {
