@@ -31,6 +31,7 @@ pub use plan::{Cut, Plan, PlannedCollection, RowPlan, Work};
 pub use progress::Event;
 pub use record::Counts;
 pub use request::{FenceKind, ForkEvidence, KeySecret, Limits, NotSelected, Pair, Request, Selected, Settings, Side};
+pub use retry::asked;
 pub use run::{Summary, run};
 pub use schema::SchemaDifference;
 

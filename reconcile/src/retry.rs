@@ -27,8 +27,9 @@ where
     }
 }
 
-/// [`patiently`], where each try ends after `limits.answer_patience` at the latest. `site` is who is asked.
-pub(crate) async fn asked<T, F, A>(limits: &Limits, site: &str, mut ask: F) -> (Result<T>, u64)
+/// Asks a store until it answers, fails for good, or `limits.attempts_max` tries are used up, each of which ends after
+/// `limits.answer_patience` at the latest. `site` is who is asked. Also tells the number of tries.
+pub async fn asked<T, F, A>(limits: &Limits, site: &str, mut ask: F) -> (Result<T>, u64)
 where
     F: FnMut() -> A,
     A: Future<Output = Result<T>>,

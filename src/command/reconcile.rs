@@ -26,6 +26,9 @@ use crate::topology::{self, Unit};
 /// Keys that the terminal shows; all of them are in the divergences table.
 const KEYS_SHOWN_MAX: usize = 20;
 
+/// Tries of each question before the run begins. One that fails may be the fault of a standby that goes on replaying.
+const OPENING_TRIES: u32 = 2;
+
 /// A transaction is taken to have lasted at least as long as this around a fork, unless the old primary shows a longer one: how long they
 /// really were is not on record anywhere. A change that is dated so shortly before the fork has an unknown origin.
 const LONGEST_TRANSACTION_MIN_US: u64 = 60_000_000;
@@ -306,7 +309,7 @@ async fn open(args: &ReconcileArgs, job: &Job<'_>) -> Result<Ends, Failure> {
     };
     // A replicating secondary is read where readers read; an independent one is a writer of its own.
     let reader = unit.reader_end(job.secondary)?;
-    let (a, b) = (primary.identify.identity().await?, reader.identify.identity().await?);
+    let (a, b) = (identity(&primary).await?, identity(&reader).await?);
     if a.same_data(&b) {
         return Err(Failure::from(reconcile::ReconcileError::SameData {
             primary_site: unit.primary().to_owned(),
@@ -394,7 +397,24 @@ async fn collections(end: &End) -> Result<Vec<Collection>, Failure> {
         .catalog
         .as_ref()
         .ok_or_else(|| Failure::refused(anyhow!("site {}: this store has no catalog to compare", end.site)))?;
-    Ok(catalog.collections().await?)
+    // A standby may cancel what is asked of its catalog, too.
+    Ok(reconcile::asked(&opening(), &end.site, || catalog.collections())
+        .await
+        .0?)
+}
+
+/// Bounds of the first look at both ends: an address where nobody answers is told soon.
+fn opening() -> Limits {
+    Limits {
+        attempts_max: OPENING_TRIES,
+        ..Limits::default()
+    }
+}
+
+async fn identity(end: &End) -> Result<Identity, Failure> {
+    Ok(reconcile::asked(&opening(), &end.site, || end.identify.identity())
+        .await
+        .0?)
 }
 
 fn key_secret(context: &Context) -> Result<Option<KeySecret>, Failure> {

@@ -129,11 +129,18 @@ fn suggestion<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Op
     let known: Vec<&str> = known.into_iter().collect();
     let best = known
         .iter()
-        .map(|name| (strsim::normalized_damerau_levenshtein(written, name), *name))
-        .filter(|(similarity, _)| *similarity >= SIMILARITY_MIN)
-        .max_by(|a, b| a.0.total_cmp(&b.0));
+        .map(|name| {
+            let (edits, prefix) = (
+                strsim::normalized_damerau_levenshtein(written, name),
+                strsim::jaro_winkler(written, name),
+            );
+            (edits, prefix, *name)
+        })
+        .filter(|(edits, ..)| *edits >= SIMILARITY_MIN)
+        // Among names that are as few edits away, the one that begins alike.
+        .max_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
     match best {
-        Some((_, name)) => Some(format!("did you mean `{name}`?")),
+        Some((.., name)) => Some(format!("did you mean `{name}`?")),
         None if known.is_empty() => None,
         None => Some(format!("known here: {}", known.join(", "))),
     }

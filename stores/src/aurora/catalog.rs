@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::sync::Arc;
 
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Row};
 
 use super::catalog_sql;
@@ -71,7 +72,14 @@ impl Schema {
             indexes.entry(row.try_get(0)?).or_default().push(RawIndex::read(&row)?);
         }
         let mut tables: BTreeMap<String, Arc<Table>> = BTreeMap::new();
-        for row in client.query(catalog_sql::TABLES, &[]).await? {
+        let found = match client.query(catalog_sql::TABLES, &[]).await {
+            // One table that somebody holds must not hide all others.
+            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                client.query(catalog_sql::TABLES_WHILE_LOCKED, &[]).await?
+            }
+            found => found?,
+        };
+        for row in found {
             let oid: u32 = row.try_get(0)?;
             let columns = columns.remove(&oid).unwrap_or_default();
             let key = choose_key(

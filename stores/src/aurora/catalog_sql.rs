@@ -9,11 +9,7 @@ macro_rules! user_tables {
     };
 }
 
-/// oid, schema, name, kind, persistence, may use the schema, may select, row security applies, rows, bytes, spoiled leaves,
-/// blocks of the rows themselves.
-///
-/// Figures of a partitioned table are those of its leaves. Rows are -1 where nothing was ever analysed.
-pub(crate) const TABLES: &str = concat!(
+macro_rules! tables { ($bytes:literal, $blocks:literal) => { concat!(
     "select c.oid, c.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text, \
      pg_catalog.has_schema_privilege(c.relnamespace, 'usage'), pg_catalog.has_table_privilege(c.oid, 'select'), \
      pg_catalog.row_security_active(c.oid), leaves.rows, leaves.bytes, leaves.unlogged, leaves.foreign_tables, leaves.blocks from ",
@@ -21,14 +17,30 @@ pub(crate) const TABLES: &str = concat!(
     user_tables!(),
     ") c cross join lateral (\
      select case when bool_and(l.reltuples >= 0) then sum(l.reltuples::float8)::int8 end as rows, \
-     sum(pg_catalog.pg_total_relation_size(l.oid))::int8 as bytes, \
-     (sum(pg_catalog.pg_relation_size(l.oid)) / pg_catalog.current_setting('block_size')::int8)::int8 as blocks, \
+     sum(",
+    $bytes,
+    ")::int8 as bytes, sum(",
+    $blocks,
+    ")::int8 as blocks, \
      coalesce(bool_or(l.relpersistence = 'u'), false) as unlogged, \
      coalesce(bool_or(l.relkind = 'f'), false) as foreign_tables \
      from pg_catalog.pg_class l where l.oid = c.oid and c.relkind <> 'p' \
-     or c.relkind = 'p' and l.oid in (select p.relid from pg_catalog.pg_partition_tree(c.oid) p where p.isleaf and p.relid <> c.oid)\
+     or c.relkind = 'p' and l.relkind <> 'p' and l.oid in (with recursive tree(oid) as (select c.oid \
+     union all select i.inhrelid from tree join pg_catalog.pg_inherits i on i.inhparent = tree.oid) select tree.oid from tree)\
      ) leaves order by 2, 3"
+) } }
+
+/// oid, schema, name, kind, persistence, may use the schema, may select, row security applies, rows, bytes, spoiled leaves,
+/// blocks of the rows themselves.
+///
+/// Figures of a partitioned table are those of its leaves. Rows are -1 where nothing was ever analysed.
+pub(crate) const TABLES: &str = tables!(
+    "pg_catalog.pg_total_relation_size(l.oid)",
+    "pg_catalog.pg_relation_size(l.oid) / pg_catalog.current_setting('block_size')::int8"
 );
+
+/// The same without a look at the files, which waits for whoever holds a table: bytes are unknown, blocks are those of the statistics.
+pub(crate) const TABLES_WHILE_LOCKED: &str = tables!("null::int8", "l.relpages");
 
 /// table oid, name, type oid, type text, not null, collation oid, in order.
 pub(crate) const COLUMNS: &str = concat!(
