@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what a bare Debian 12 with Rust lacks, and says what it installs. Runs as root, or through sudo.
 #   install.sh demo   what `make demo` needs: PostgreSQL 15 and a C compiler
+#   install.sh bench  and Python on top
 #   install.sh test   and what `make test` needs on top: Python readers of Parquet, cargo-deny
 set -euo pipefail
 
@@ -41,6 +42,7 @@ apt_missing postgresql-15 "${compiler[@]}"
 python_parts=()
 python3 -c 'import venv, ensurepip' 2>/dev/null || python_parts=(python3 python3-venv)
 [ ${#python_parts[@]} -eq 0 ] || apt_missing "${python_parts[@]}"
+[ "${1:-demo}" = bench ] && exit 0
 requirements=$here/tests/parquet/requirements.txt
 stamp=$cache/python/$(sha256sum "$requirements" | cut -c1-16)
 if [ ! -e "$stamp" ]; then

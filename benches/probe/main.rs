@@ -1,0 +1,128 @@
+//! What a probe costs at 10 canaries a second on a pair that does nothing else.
+//!
+//! `DRIFTLINE_BENCH_SECONDS` changes how long it runs.
+
+#[path = "../stage/mod.rs"]
+mod stage;
+
+#[expect(
+    dead_code,
+    unreachable_pub,
+    reason = "the fixture of the end-to-end tests, which need more of it"
+)]
+#[path = "../../tests/cli/fixture.rs"]
+mod fixture;
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use fixture::{DATABASE, Story};
+use lab::PgOptions;
+use stage::machine::{Machine, Versions};
+use stage::record::{keep, say};
+use stage::watch::{Cost, watch};
+
+/// Canaries a second.
+const RATE: u32 = 10;
+/// Most of one core that a probe may take, in percent.
+const CPU_PERCENT_GOAL: f64 = 5.0;
+/// Most resident memory, in units of 1,000,000 bytes.
+const RESIDENT_MB_GOAL: f64 = 60.0;
+/// Anything will do: a probe looks at its canaries only.
+const TABLE: &str = "create table public.orders (id bigint primary key, note text)";
+
+/// The whole record.
+#[derive(Debug, Serialize)]
+struct Results {
+    machine: Machine,
+    versions: Versions,
+    canaries_per_second: u32,
+    seconds: u32,
+    cost: Cost,
+    /// CPU time of the process over its wall time, start and drain included.
+    cpu_percent_of_a_core: f64,
+    cpu_percent_goal: f64,
+    resident_peak_mb_goal: f64,
+    /// What it printed: fates of canaries, and lag.
+    printed: serde_json::Value,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    tokio::select! {
+        // Its servers go with it.
+        interrupted = tokio::signal::ctrl_c() => interrupted.context("listen for Ctrl-C").and(Err(anyhow::anyhow!("interrupted"))),
+        measured = measure() => measured,
+    }
+}
+
+async fn measure() -> anyhow::Result<()> {
+    let machine = Machine::now();
+    let seconds: u32 = stage::asked("DRIFTLINE_BENCH_SECONDS", 60)?;
+    say(format!("machine: {machine}"))?;
+    let mut options = PgOptions::with_database(DATABASE);
+    options.settings = vec![("autovacuum".to_owned(), "off".to_owned())];
+    let story = Story::start_with(options, TABLE).await;
+    let versions = Versions::of(story.pair.primary()).await?;
+    say(format!("versions: {versions}"))?;
+    story.write_config(&format!(
+        "{}[defaults]\nprobe = {{ rate = \"{RATE}/s\" }}\n",
+        story.config()
+    ));
+
+    let command = story.command(&["probe", "--for", &format!("{seconds}s"), "--format", "json"]);
+    let ended = watch(command, story.folder.path())
+        .await?
+        .expect(0)
+        .context("driftline probe")?;
+    let printed: serde_json::Value = serde_json::from_str(&ended.stdout).context("what driftline printed")?;
+    check(&printed, seconds)?;
+    let results = Results {
+        machine,
+        versions,
+        canaries_per_second: RATE,
+        seconds,
+        cpu_percent_of_a_core: 100.0 * ended.cost.cpu_seconds / ended.cost.wall_seconds,
+        cpu_percent_goal: CPU_PERCENT_GOAL,
+        resident_peak_mb_goal: RESIDENT_MB_GOAL,
+        cost: ended.cost,
+        printed,
+    };
+    tell(&results)?;
+    keep(&format!("probe-{RATE}-per-second"), &results.versions, &results)?;
+    story.pair.shutdown().await;
+    Ok(())
+}
+
+/// The cost counts only if the canaries were written and seen: at least half of those that the mean of the schedule wants.
+fn check(printed: &serde_json::Value, seconds: u32) -> anyhow::Result<()> {
+    let route = &printed["routes"][0];
+    let seen = route["seen"].as_u64().context("no route was probed")?;
+    anyhow::ensure!(
+        seen >= u64::from(RATE * seconds / 2) && route["write_failed"] == 0,
+        "the probe did not run as it should: {route}"
+    );
+    Ok(())
+}
+
+fn tell(results: &Results) -> anyhow::Result<()> {
+    let verdict = |is_met: bool| if is_met { "met" } else { "MISSED" };
+    let (cpu, resident) = (results.cpu_percent_of_a_core, results.cost.resident_peak_mb);
+    say(format!(
+        "\n{RATE} canaries/s for {} s, an idle primary and a streaming standby on this machine",
+        results.seconds
+    ))?;
+    say(format!(
+        "CPU {cpu:.2} % of a core; below {CPU_PERCENT_GOAL} %: {}",
+        verdict(cpu < CPU_PERCENT_GOAL)
+    ))?;
+    say(format!(
+        "peak resident memory {resident:.1} MB; below {RESIDENT_MB_GOAL} MB: {}",
+        verdict(resident < RESIDENT_MB_GOAL)
+    ))?;
+    let route = &results.printed["routes"][0];
+    say(format!(
+        "canaries planned {}, seen {}; lag {}",
+        route["planned"], route["seen"], route["lag"]
+    ))
+}

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Measures, and records what it measured in benches/results. Installs what is missing, and says so.
+#   benches/run.sh             both benchmarks, about a quarter of an hour with the build
+#   benches/run.sh reconcile   one of them
+# DRIFTLINE_BENCH_PROFILE=dev tries the benchmarks themselves: nothing is recorded then.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+RELADIFF='reladiff[postgresql]==0.6.0'
+DRIVER='psycopg2-binary==2.9.13'
+python=${XDG_CACHE_HOME:-$HOME/.cache}/driftline/reladiff
+profile=${DRIFTLINE_BENCH_PROFILE:-dist}
+
+scripts/install.sh bench
+if [ ! -e "$python/installed" ]; then
+    echo "setup: pip install $RELADIFF $DRIVER (into $python)"
+    rm -rf "$python"
+    python3 -m venv "$python"
+    "$python/bin/pip" install -q --disable-pip-version-check "$RELADIFF" "$DRIVER"
+    touch "$python/installed"
+fi
+export DRIFTLINE_BENCH_RELADIFF=$python/bin/reladiff
+
+[ $# -gt 0 ] || set -- reconcile probe
+for bench in "$@"; do
+    cargo bench --locked --profile "$profile" --bench "$bench"
+done

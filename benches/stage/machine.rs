@@ -1,0 +1,129 @@
+//! Where and with what a benchmark ran: figures mean nothing without it.
+
+use std::process::Command;
+
+use lab::PgServer;
+use serde::Serialize;
+
+/// The machine, at the start of the run. It is not named.
+#[derive(Debug, Serialize)]
+pub(crate) struct Machine {
+    cpus: usize,
+    cpu_model: String,
+    memory_mib: u64,
+    kernel: String,
+    /// Over 1, 5 and 15 minutes. Well above 0, something else was measured too.
+    load_average_at_start: [f64; 3],
+}
+
+/// What was measured, exactly.
+#[derive(Debug, Serialize)]
+pub(crate) struct Versions {
+    driftline: &'static str,
+    /// With `-dirty` when the working tree differs from it.
+    commit: String,
+    /// The profile of cargo that the binary was built with.
+    profile: String,
+    rustc: String,
+    postgresql: String,
+}
+
+impl Machine {
+    /// Reads it now.
+    pub(crate) fn now() -> Self {
+        Self {
+            cpus: std::thread::available_parallelism().map_or(0, usize::from),
+            cpu_model: field("/proc/cpuinfo", "model name").unwrap_or_else(unknown),
+            memory_mib: field("/proc/meminfo", "MemTotal")
+                .and_then(|text| text.split(' ').next()?.parse::<u64>().ok())
+                .map_or(0, |kib| kib / 1024),
+            kernel: read("/proc/sys/kernel/osrelease"),
+            load_average_at_start: load_average(),
+        }
+    }
+}
+
+impl Versions {
+    /// Asks the tools and the server.
+    pub(crate) async fn of(server: &PgServer) -> anyhow::Result<Self> {
+        Ok(Self {
+            driftline: env!("CARGO_PKG_VERSION"),
+            commit: told("git", &["describe", "--always", "--dirty", "--abbrev=12"]),
+            profile: profile(),
+            rustc: told("rustc", &["--version"]),
+            postgresql: server
+                .value("postgres", "show server_version")
+                .await?
+                .unwrap_or_else(unknown),
+        })
+    }
+
+    /// Whether the figures are those of what is shipped.
+    pub(crate) fn is_dist(&self) -> bool {
+        self.profile == "dist"
+    }
+}
+
+/// One line for a person.
+impl std::fmt::Display for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [one, five, fifteen] = self.load_average_at_start;
+        write!(
+            f,
+            "{} CPUs ({}), {} MiB, Linux {}; load average at start {one:.2} {five:.2} {fifteen:.2}",
+            self.cpus, self.cpu_model, self.memory_mib, self.kernel
+        )
+    }
+}
+
+/// One line for a person.
+impl std::fmt::Display for Versions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "driftline {} at {}, profile {}, {}; PostgreSQL {}",
+            self.driftline, self.commit, self.profile, self.rustc, self.postgresql
+        )
+    }
+}
+
+/// Cargo puts binaries into a folder that is named after the profile.
+fn profile() -> String {
+    let binary = std::path::Path::new(env!("CARGO_BIN_EXE_driftline"));
+    let folder = binary.parent().and_then(std::path::Path::file_name);
+    folder.map_or_else(unknown, |name| name.to_string_lossy().into_owned())
+}
+
+fn load_average() -> [f64; 3] {
+    let text = read("/proc/loadavg");
+    let mut figures = text.split(' ').map(|figure| figure.parse().unwrap_or(f64::NAN));
+    std::array::from_fn(|_| figures.next().unwrap_or(f64::NAN))
+}
+
+/// The value of the first line `name : value` of a file.
+fn field(path: &str, name: &str) -> Option<String> {
+    let text = read(path);
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+}
+
+/// What a tool says in one line.
+fn told(program: &str, args: &[&str]) -> String {
+    Command::new(program)
+        .args(args)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .ok()
+        .filter(|output| output.status.success())
+        .map_or_else(unknown, |output| {
+            String::from_utf8_lossy(&output.stdout).trim().to_owned()
+        })
+}
+
+fn unknown() -> String {
+    "unknown".to_owned()
+}
