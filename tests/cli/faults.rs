@@ -106,7 +106,11 @@ async fn a_connection_cut_in_mid_chunk_is_never_equal() {
     proxy.cut_after(200_000);
     let finished = story.run(&["reconcile", "run", "--format", "json"]).expect(3);
     assert!(proxy.is_cut(), "the cut never came");
-    assert_eq!(finished.json()["complete"], false);
+    let cut = finished.json();
+    assert_eq!(cut["complete"], false);
+    // Nothing is claimed from half a listing, not even that keys could not be read again.
+    assert_eq!(cut["results"][0]["divergences"], serde_json::json!([]), "{cut}");
+    assert_eq!(cut["results"][0]["collections"][1]["chunks_failed"], 1, "{cut}");
     proxy.restore();
     let whole = story.run(&["reconcile", "run", "--format", "json"]).expect(1).json();
     assert_eq!(whole["results"][0]["confirmed"], 20_000 / 7, "{whole}");
