@@ -220,6 +220,13 @@ async fn statements_that_replay_cancels_are_never_equal_nor_different() {
             let result = finished.json();
             assert_eq!(result["results"][0]["confirmed"], 0, "{result}");
             assert_eq!(result["complete"], finished.code == 0, "{result}");
+            // What is called equal was read to its last row on both sides.
+            let orders = &result["results"][0]["collections"][0];
+            let read = (&orders["primary_rows"], &orders["secondary_rows"]);
+            assert!(
+                finished.code != 0 || read == (&150_000.into(), &150_000.into()),
+                "{result}"
+            );
         }
         // From another database, where nothing of ours can be cancelled.
         let counted = story.pair.standby().value("postgres", conflicts).await.expect("ask");
