@@ -106,7 +106,25 @@ async fn after_kill_9_the_ledger_still_proves_the_loss() {
     // Before a promotion there is no fork to read.
     story.run(&["event", "mark", "promoted"]).expect(3);
     story.pair.promote().await.expect("promote");
-    story.run(&["event", "mark", "promoted"]).expect(0);
+    let marked = ["event", "mark", "promoted", "--format", "json"];
+    let told = story.run(&marked).expect(0).json()["forks"]["db"].clone();
+    assert!(told["position"].is_u64(), "{told}");
+
+    // A restart makes the server forget its fork: then the canaries tell it, as an interval that holds what the server had said.
+    story
+        .pair
+        .standby()
+        .restart()
+        .await
+        .expect("restart the promoted server");
+    let by_canaries = story.run(&marked).expect(0).json()["forks"]["db"].clone();
+    assert!(by_canaries["position"].is_null(), "{by_canaries}");
+    let at = |fork: &serde_json::Value, end: &str| fork[end].as_i64().unwrap();
+    assert!(
+        at(&by_canaries, "at_low_us") <= at(&told, "at_low_us")
+            && at(&told, "at_high_us") <= at(&by_canaries, "at_high_us"),
+        "{by_canaries} does not hold {told}"
+    );
 
     let rpo = story
         .run(&["--writers", "b", "rpo", "--format", "json"])
