@@ -15,7 +15,8 @@ test: ## format, lints, docs, dependency audit, the demo and its Parquet, every 
 	scripts/audit.sh
 	cargo build --workspace --locked
 	scripts/demo-parquet.sh $(or $(CARGO_TARGET_DIR),target)/debug/driftline
-	cargo test --workspace --locked
+	cargo test --workspace --locked --doc
+	cargo test --workspace --locked --lib --bins --tests
 
 bench: ## measures, and prints what it measured against which baseline
 	benches/run.sh
