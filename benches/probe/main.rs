@@ -5,11 +5,7 @@
 #[path = "../stage/mod.rs"]
 mod stage;
 
-#[expect(
-    dead_code,
-    unreachable_pub,
-    reason = "the fixture of the end-to-end tests, which need more of it"
-)]
+#[expect(dead_code, reason = "the fixture of the end-to-end tests, which need more of it")]
 #[path = "../../tests/cli/fixture.rs"]
 mod fixture;
 
