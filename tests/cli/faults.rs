@@ -5,6 +5,7 @@ use std::time::Duration;
 use lab::PgOptions;
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use crate::fixture::{DATABASE, Running, Story, parquet_files, wait_until};
 
@@ -194,9 +195,51 @@ async fn statements_that_replay_cancels_are_never_equal_nor_different() {
     )
     .await;
     story.write_config(&story.config().replace("public.*", "public.orders"));
-    let stop = tokio_util::sync::CancellationToken::new();
-    let client = story.pair.primary().client(DATABASE).await.expect("connect");
-    let vacuums = tokio::spawn({
+    let conflicts = "select sum(confl_snapshot)::bigint > 0 from pg_stat_database_conflicts where datname = 'shop'";
+    let mut was_told = false;
+    for run in 0..10 {
+        let name = format!("cancelled-{run}");
+        let running = story.spawn(&name, &["reconcile", "run", "--format", "json"]);
+        // Not before there is a plan, or nothing is ever compared.
+        wait_until("there is a plan", || running.log().contains("planned"));
+        let churn = churn(story.pair.primary().client(DATABASE).await.expect("connect"));
+        let code = running.end().code();
+        churn.0.cancel();
+        churn.1.await.expect("end the churn");
+
+        let result = printed(&story, &name);
+        assert!(matches!(code, Some(0 | 3)), "a phantom, or worse: {result}");
+        assert_eq!(result["results"][0]["confirmed"], 0, "{result}");
+        assert_eq!(result["complete"], code == Some(0), "{result}");
+        // What is called equal was read to its last row on both sides.
+        let orders = &result["results"][0]["collections"][1];
+        let read = (&orders["primary_rows"], &orders["secondary_rows"]);
+        assert!(
+            code == Some(3) || read == (&150_000.into(), &150_000.into()),
+            "{result}"
+        );
+        was_told = orders["reason"].to_string().contains("conflict with recovery");
+        if was_told {
+            break;
+        }
+    }
+    // From another database, where nothing of ours can be cancelled.
+    let counted = story.pair.standby().value("postgres", conflicts).await.expect("ask");
+    assert_eq!(
+        counted.as_deref(),
+        Some("t"),
+        "replay cancelled nothing, so nothing was tested"
+    );
+    assert!(
+        was_told,
+        "no run was told of a statement that was cancelled again and again"
+    );
+}
+
+/// Makes rows and removes them for good, until the token is cancelled.
+fn churn(client: tokio_postgres::Client) -> (CancellationToken, tokio::task::JoinHandle<()>) {
+    let stop = CancellationToken::new();
+    let task = tokio::spawn({
         let stop = stop.clone();
         async move {
             while !stop.is_cancelled() {
@@ -210,32 +253,5 @@ async fn statements_that_replay_cancels_are_never_equal_nor_different() {
             }
         }
     });
-    let conflicts = "select sum(confl_snapshot)::bigint > 0 from pg_stat_database_conflicts where datname = 'shop'";
-    let mut was_cancelled = false;
-    for _ in 0..10 {
-        let finished = story.run(&["reconcile", "run", "--format", "json"]);
-        assert!([0, 3].contains(&finished.code), "a phantom, or worse: {finished:?}");
-        // Where even the catalog could not be read, there is no result, and the code is 3.
-        if !finished.stdout.is_empty() {
-            let result = finished.json();
-            assert_eq!(result["results"][0]["confirmed"], 0, "{result}");
-            assert_eq!(result["complete"], finished.code == 0, "{result}");
-            // What is called equal was read to its last row on both sides.
-            let orders = &result["results"][0]["collections"][0];
-            let read = (&orders["primary_rows"], &orders["secondary_rows"]);
-            assert!(
-                finished.code != 0 || read == (&150_000.into(), &150_000.into()),
-                "{result}"
-            );
-        }
-        // From another database, where nothing of ours can be cancelled.
-        let counted = story.pair.standby().value("postgres", conflicts).await.expect("ask");
-        if counted.as_deref() == Some("t") {
-            was_cancelled = true;
-            break;
-        }
-    }
-    stop.cancel();
-    vacuums.await.expect("end the churn");
-    assert!(was_cancelled, "replay cancelled nothing, so nothing was tested");
+    (stop, task)
 }
