@@ -242,11 +242,12 @@ async fn pass_down(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Sha
         };
         unless_silent(shared).await;
         let allowed = take_allowance(&shared.allowance_bytes, count);
+        // Counted first: who has received bytes must find them in the count.
+        let carried = u64::try_from(allowed).unwrap_or(u64::MAX);
+        shared.carried_bytes.fetch_add(carried, Ordering::SeqCst);
         if to.write_all(&buffer[..allowed]).await.is_err() {
             return;
         }
-        let carried = u64::try_from(allowed).unwrap_or(u64::MAX);
-        shared.carried_bytes.fetch_add(carried, Ordering::SeqCst);
         if allowed < count {
             shared.line.send_replace(Line::Cut);
             return;
