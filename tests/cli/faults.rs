@@ -190,7 +190,7 @@ async fn statements_that_replay_cancels_are_never_equal_nor_different() {
     let story = Story::start_with(
         options,
         "create table public.orders (id bigint primary key, note text);
-         insert into public.orders select i, repeat('n', 200) || i from generate_series(1, 150000) i;
+         insert into public.orders select i, repeat('n', 200) || i from generate_series(1, 600000) i;
          create table public.churn (id bigint primary key, note text)",
     )
     .await;
@@ -215,7 +215,7 @@ async fn statements_that_replay_cancels_are_never_equal_nor_different() {
         let orders = &result["results"][0]["collections"][1];
         let read = (&orders["primary_rows"], &orders["secondary_rows"]);
         assert!(
-            code == Some(3) || read == (&150_000.into(), &150_000.into()),
+            code == Some(3) || read == (&600_000.into(), &600_000.into()),
             "{result}"
         );
         was_told = orders["reason"].to_string().contains("conflict with recovery");
