@@ -37,7 +37,7 @@ pub(crate) struct Config {
     #[serde(default)]
     pub(crate) defaults: Defaults,
     #[serde(default)]
-    pub(crate) site: BTreeMap<String, Site>,
+    pub(crate) site: BTreeMap<String, stores::aws::Site>,
     #[serde(default)]
     pub(crate) connection: BTreeMap<String, Connection>,
     #[serde(default)]
@@ -74,21 +74,14 @@ pub(crate) struct Reconcile {
     pub(crate) key_hash: Option<Secret>,
 }
 
-/// One place.
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Site {
-    /// The cloud region, for evidence.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) region: Option<String>,
-}
-
 /// How to reach one store on each site.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Connection {
     /// PostgreSQL, Aurora or not.
     Aurora(stores::aurora::Config),
+    /// Kafka, MSK or not.
+    Kafka(stores::kafka::Config),
 }
 
 /// A selection of collections.
@@ -97,6 +90,12 @@ pub(crate) enum Connection {
 pub(crate) enum Dataset {
     /// Tables of one PostgreSQL connection.
     Aurora(Tables),
+    /// DynamoDB tables.
+    Dynamodb(stores::dynamodb::Config),
+    /// Buckets.
+    S3(stores::s3::Config),
+    /// Topics of one Kafka connection.
+    Kafka(stores::kafka::Topics),
 }
 
 /// Tables of one connection.
@@ -186,24 +185,30 @@ impl Config {
     /// The `dataset_fingerprints` column of a run, JSON: for each dataset, and each connection, SHA-256 over what evidence about it depends
     /// on. Who writes is not part of it: roles swap, and the evidence still belongs together.
     pub(crate) fn fingerprints(&self) -> String {
-        let of = |connection: &str, tables: Vec<&Tables>| {
-            let endpoints = self
-                .connection
-                .get(connection)
-                .map(|Connection::Aurora(aurora)| (&aurora.sites, &aurora.canary));
-            let basis = serde_json::json!({ "store": "aurora", "endpoints": endpoints, "tables": tables, "probe": self.defaults.probe });
-            sha256(&basis.to_string())
-        };
+        let probe = &self.defaults.probe;
         let mut all: BTreeMap<&str, String> = BTreeMap::new();
-        for connection in self.connection.keys() {
+        for (name, connection) in &self.connection {
+            let endpoints = connection.endpoints();
             let mut over = Vec::new();
-            for (name, Dataset::Aurora(tables)) in &self.dataset {
-                if tables.connection == *connection {
-                    all.insert(name, of(connection, vec![tables]));
-                    over.push(tables);
-                }
+            for (dataset, selected) in self
+                .dataset
+                .iter()
+                .filter(|(_, selected)| selected.connection() == Some(name))
+            {
+                let basis = serde_json::json!({ "store": connection.store(), "endpoints": endpoints, "tables": [selected.basis()], "probe": probe });
+                all.insert(dataset, sha256(&basis.to_string()));
+                over.push(selected.basis());
             }
-            all.entry(connection).or_insert_with(|| of(connection, over));
+            let basis = serde_json::json!({ "store": connection.store(), "endpoints": endpoints, "tables": over, "probe": probe });
+            all.entry(name).or_insert_with(|| sha256(&basis.to_string()));
+        }
+        for (dataset, selected) in self
+            .dataset
+            .iter()
+            .filter(|(_, selected)| selected.connection().is_none())
+        {
+            let basis = serde_json::json!({ "store": selected.store(), "sites": self.site, "tables": selected.basis(), "probe": probe });
+            all.insert(dataset, sha256(&basis.to_string()));
         }
         serde_json::json!(all).to_string()
     }
@@ -216,16 +221,17 @@ impl Config {
         print::effective(self)
     }
 
-    /// Applies `--writers SITE` and `--writers CONNECTION=SITE`: what is stated now beats the file.
+    /// Applies `--writers SITE` and `--writers NAME=SITE`, where NAME is a connection, or a dataset without one: what is stated now
+    /// beats the file.
     ///
     /// # Errors
-    /// An unknown site or connection.
+    /// An unknown site, connection or dataset.
     pub(crate) fn state_writers(&mut self, stated: &[String]) -> anyhow::Result<()> {
         let mut default = Vec::new();
         let mut own: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for word in stated {
-            let (connection, site) = match word.split_once('=') {
-                Some((connection, site)) => (Some(connection), site),
+            let (unit, site) = match word.split_once('=') {
+                Some((unit, site)) => (Some(unit), site),
                 None => (None, word.as_str()),
             };
             anyhow::ensure!(
@@ -233,43 +239,153 @@ impl Config {
                 "--writers {word}: unknown site `{site}`; known: {}",
                 self.site.keys().cloned().collect::<Vec<_>>().join(", ")
             );
-            match connection {
+            match unit {
                 None => default.push(site.to_owned()),
-                Some(connection) => own.entry(connection).or_default().push(site.to_owned()),
+                Some(unit) => own.entry(unit).or_default().push(site.to_owned()),
             }
         }
         if !default.is_empty() {
-            for Connection::Aurora(aurora) in self.connection.values_mut() {
-                aurora.writers = None;
-            }
+            self.connection.values_mut().for_each(|one| *one.writers_mut() = None);
+            self.dataset
+                .values_mut()
+                .filter_map(Dataset::writers_mut)
+                .for_each(|writers| *writers = None);
             self.writers = default;
         }
         for (name, writers) in own {
-            let Some(Connection::Aurora(aurora)) = self.connection.get_mut(name) else {
+            let slot = match (self.connection.get_mut(name), self.dataset.get_mut(name)) {
+                (Some(connection), _) => Some(connection.writers_mut()),
+                (None, Some(dataset)) => dataset.writers_mut(),
+                (None, None) => None,
+            };
+            let Some(slot) = slot else {
+                let datasets = self.dataset.iter().filter(|(_, one)| one.connection().is_none());
+                let known: Vec<&str> = self
+                    .connection
+                    .keys()
+                    .chain(datasets.map(|(name, _)| name))
+                    .map(String::as_str)
+                    .collect();
                 anyhow::bail!(
                     "--writers {name}=...: unknown connection `{name}`; known: {}",
-                    self.connection.keys().cloned().collect::<Vec<_>>().join(", ")
+                    known.join(", ")
                 );
             };
-            aurora.writers = Some(writers);
+            *slot = Some(writers);
         }
-        for (name, Connection::Aurora(aurora)) in &self.connection {
+        self.stated_writers_are_sites()
+    }
+
+    fn stated_writers_are_sites(&self) -> anyhow::Result<()> {
+        for (name, connection) in &self.connection {
+            let sites = connection.sites();
             for writer in self.writers_of(name) {
                 anyhow::ensure!(
-                    aurora.sites.contains_key(writer),
+                    sites.contains(&writer.as_str()),
                     "writer `{writer}` is not a site of connection `{name}`; its sites: {}",
-                    aurora.sites.keys().cloned().collect::<Vec<_>>().join(", ")
+                    sites.join(", ")
                 );
             }
         }
         Ok(())
     }
 
-    /// Sites that take writes on `connection`: its own word, else the default.
-    pub(crate) fn writers_of(&self, connection: &str) -> &[String] {
-        match self.connection.get(connection) {
-            Some(Connection::Aurora(aurora)) => aurora.writers.as_deref().unwrap_or(&self.writers),
-            None => &self.writers,
+    /// Sites that take writes on a connection, or on a dataset without one: its own word, else the default.
+    pub(crate) fn writers_of(&self, unit: &str) -> &[String] {
+        let own = match (self.connection.get(unit), self.dataset.get(unit)) {
+            (Some(connection), _) => connection.writers(),
+            (None, Some(dataset)) => dataset.writers(),
+            (None, None) => None,
+        };
+        own.map_or(&self.writers, Vec::as_slice)
+    }
+}
+
+impl Connection {
+    /// The kind of store, as evidence names it.
+    pub(crate) fn store(&self) -> &'static str {
+        match self {
+            Self::Aurora(_) => "aurora",
+            Self::Kafka(_) => "kafka",
+        }
+    }
+
+    /// Its sites.
+    pub(crate) fn sites(&self) -> Vec<&str> {
+        match self {
+            Self::Aurora(aurora) => aurora.sites.keys().map(String::as_str).collect(),
+            Self::Kafka(kafka) => kafka.sites.keys().map(String::as_str).collect(),
+        }
+    }
+
+    fn writers(&self) -> Option<&Vec<String>> {
+        match self {
+            Self::Aurora(aurora) => aurora.writers.as_ref(),
+            Self::Kafka(kafka) => kafka.writers.as_ref(),
+        }
+    }
+
+    fn writers_mut(&mut self) -> &mut Option<Vec<String>> {
+        match self {
+            Self::Aurora(aurora) => &mut aurora.writers,
+            Self::Kafka(kafka) => &mut kafka.writers,
+        }
+    }
+
+    /// What evidence depends on beside the selection.
+    fn endpoints(&self) -> serde_json::Value {
+        match self {
+            Self::Aurora(aurora) => serde_json::json!([aurora.sites, aurora.canary]),
+            Self::Kafka(kafka) => serde_json::json!([kafka.sites, kafka.canary, kafka.mapping]),
+        }
+    }
+}
+
+impl Dataset {
+    /// The kind of store, as evidence names it.
+    pub(crate) fn store(&self) -> &'static str {
+        match self {
+            Self::Aurora(_) => "aurora",
+            Self::Dynamodb(_) => "dynamodb",
+            Self::S3(_) => "s3",
+            Self::Kafka(_) => "kafka",
+        }
+    }
+
+    /// The connection that it lies on, for stores that have connections.
+    pub(crate) fn connection(&self) -> Option<&String> {
+        match self {
+            Self::Aurora(tables) => Some(&tables.connection),
+            Self::Kafka(topics) => Some(&topics.connection),
+            Self::Dynamodb(_) | Self::S3(_) => None,
+        }
+    }
+
+    fn writers(&self) -> Option<&Vec<String>> {
+        match self {
+            Self::Dynamodb(config) => config.writers.as_ref(),
+            Self::S3(config) => config.writers.as_ref(),
+            Self::Aurora(_) | Self::Kafka(_) => None,
+        }
+    }
+
+    fn writers_mut(&mut self) -> Option<&mut Option<Vec<String>>> {
+        match self {
+            Self::Dynamodb(config) => Some(&mut config.writers),
+            Self::S3(config) => Some(&mut config.writers),
+            Self::Aurora(_) | Self::Kafka(_) => None,
+        }
+    }
+
+    /// What evidence about it depends on: everything but who writes.
+    fn basis(&self) -> serde_json::Value {
+        let mut copy = self.clone();
+        if let Some(writers) = copy.writers_mut() {
+            *writers = None;
+        }
+        match &copy {
+            Self::Aurora(tables) => serde_json::json!(tables),
+            other => serde_json::json!(other),
         }
     }
 }

@@ -2,43 +2,119 @@
 
 use std::collections::BTreeMap;
 
-use stores::{End, Fork, Relation, StoreError, Trouble};
+use stores::{End, Fork, Relation, SiteNames, StoreError, Trouble, aurora, dynamodb, kafka, s3};
 
 use crate::config::{Config, Connection, Dataset, Tables};
 
-/// One replication unit: a connection with its sites, its writers and the datasets over it.
+/// One replication unit with its sites, its writers and the datasets over it. What a canary represents is one of these.
 #[derive(Debug)]
 pub(crate) struct Unit<'c> {
+    /// The connection, or the dataset that has none.
     pub(crate) name: &'c str,
-    pub(crate) aurora: &'c stores::aurora::Config,
+    /// Where its data is.
+    pub(crate) source: Source<'c>,
+    /// All sites that have a copy.
+    pub(crate) sites: Vec<&'c str>,
     /// Sites that take writes; the first is the primary of comparisons.
     pub(crate) writers: Vec<&'c str>,
-    pub(crate) datasets: BTreeMap<&'c str, &'c Tables>,
+    /// The datasets whose data it carries.
+    pub(crate) datasets: BTreeMap<&'c str, &'c Dataset>,
+    /// How AWS's services are reached at each site.
+    reached: &'c BTreeMap<String, stores::aws::Site>,
 }
 
-/// All units of a configuration, by name.
+/// Where the data of a unit is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Source<'c> {
+    /// One cluster on each site.
+    Aurora(&'c aurora::Config),
+    /// One cluster on each site, and the mirroring between them.
+    Kafka(&'c kafka::Config),
+    /// One table of a dataset.
+    Dynamodb(&'c dynamodb::Config, &'c SiteNames),
+    /// One bucket of a dataset.
+    S3(&'c s3::Config, &'c s3::Bucket),
+}
+
+/// All units of a configuration: connections by name, then the collections of datasets without one.
 pub(crate) fn units(config: &Config) -> Vec<Unit<'_>> {
-    config
-        .connection
-        .iter()
-        .map(|(name, Connection::Aurora(aurora))| Unit {
+    let mut units = Vec::new();
+    for (name, connection) in &config.connection {
+        let datasets = config
+            .dataset
+            .iter()
+            .filter(|(_, dataset)| dataset.connection() == Some(name));
+        units.push(Unit {
             name,
-            aurora,
+            source: match connection {
+                Connection::Aurora(aurora) => Source::Aurora(aurora),
+                Connection::Kafka(kafka) => Source::Kafka(kafka),
+            },
+            sites: connection.sites(),
             writers: config.writers_of(name).iter().map(String::as_str).collect(),
-            datasets: config
-                .dataset
-                .iter()
-                .filter_map(|(dataset, Dataset::Aurora(tables))| {
-                    (tables.connection == *name).then_some((dataset.as_str(), tables))
-                })
-                .collect(),
-        })
-        .collect()
+            datasets: datasets.map(|(name, dataset)| (name.as_str(), dataset)).collect(),
+            reached: &config.site,
+        });
+    }
+    for (name, dataset) in &config.dataset {
+        let collections: Vec<(Source<'_>, Option<Vec<&str>>)> = match dataset {
+            Dataset::Dynamodb(tables) => {
+                let of = |names| (Source::Dynamodb(tables, names), names.sites().map(Iterator::collect));
+                tables.tables.iter().map(of).collect()
+            }
+            Dataset::S3(buckets) => {
+                let buckets_of = buckets.buckets.iter();
+                let of = buckets_of.map(|bucket| (Source::S3(buckets, bucket), &bucket.names));
+                of.map(|(source, names)| (source, Some(names.keys().map(String::as_str).collect())))
+                    .collect()
+            }
+            Dataset::Aurora(_) | Dataset::Kafka(_) => continue,
+        };
+        for (source, sites) in collections {
+            let sites = sites.unwrap_or_else(|| config.site.keys().map(String::as_str).collect());
+            let writers = config.writers_of(name).iter().map(String::as_str);
+            units.push(Unit {
+                name,
+                source,
+                writers: writers.filter(|writer| sites.contains(writer)).collect(),
+                sites,
+                datasets: BTreeMap::from([(name.as_str(), dataset)]),
+                reached: &config.site,
+            });
+        }
+    }
+    units
 }
 
 impl<'c> Unit<'c> {
+    /// The kind of store, as evidence names it.
+    pub(crate) fn store(&self) -> &'static str {
+        match self.source {
+            Source::Aurora(_) => "aurora",
+            Source::Kafka(_) => "kafka",
+            Source::Dynamodb(..) => "dynamodb",
+            Source::S3(..) => "s3",
+        }
+    }
+
+    /// Its configuration when it is PostgreSQL.
+    pub(crate) fn aurora(&self) -> Option<&'c aurora::Config> {
+        match self.source {
+            Source::Aurora(config) => Some(config),
+            _ => None,
+        }
+    }
+
+    /// Its datasets of tables, where it is PostgreSQL.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = (&'c str, &'c Tables)> + use<'_, 'c> {
+        self.datasets.iter().filter_map(|(name, dataset)| match dataset {
+            Dataset::Aurora(tables) => Some((*name, tables)),
+            _ => None,
+        })
+    }
+
     pub(crate) fn has_site(&self, site: &str) -> bool {
-        self.aurora.sites.contains_key(site)
+        self.sites.contains(&site)
     }
 
     /// Whether one of `datasets` lies on this unit; an empty list means all.
@@ -64,23 +140,34 @@ impl<'c> Unit<'c> {
     }
 
     /// Every other site: a star from the primary.
-    pub(crate) fn secondaries(&self) -> impl Iterator<Item = &'c str> + use<'c> {
+    pub(crate) fn secondaries(&self) -> impl Iterator<Item = &'c str> + use<'_, 'c> {
         let primary = self.primary();
-        self.aurora
-            .sites
-            .keys()
-            .map(String::as_str)
-            .filter(move |site| *site != primary)
+        self.sites.iter().copied().filter(move |site| *site != primary)
     }
 
     /// The end of this unit at `site`, reached by its writer endpoint.
-    pub(crate) fn writer_end(&self, site: &str) -> Result<End, StoreError> {
-        stores::aurora::open(self.aurora, site, stores::aurora::Endpoint::Writer)
+    pub(crate) async fn writer_end(&self, site: &str) -> Result<End, StoreError> {
+        self.end(site, aurora::Endpoint::Writer).await
     }
 
     /// The end of this unit at `site`, reached by its reader endpoint.
-    pub(crate) fn reader_end(&self, site: &str) -> Result<End, StoreError> {
-        stores::aurora::open(self.aurora, site, stores::aurora::Endpoint::Reader)
+    pub(crate) async fn reader_end(&self, site: &str) -> Result<End, StoreError> {
+        self.end(site, aurora::Endpoint::Reader).await
+    }
+
+    async fn end(&self, site: &str, endpoint: aurora::Endpoint) -> Result<End, StoreError> {
+        match self.source {
+            Source::Aurora(config) => aurora::open(config, site, endpoint),
+            _ => Err(StoreError::Unsupported(Trouble::new(
+                site,
+                format!("open {}", self.name),
+                format!(
+                    "{} cannot be opened yet, {} AWS sites",
+                    self.store(),
+                    self.reached.len()
+                ),
+            ))),
+        }
     }
 }
 
@@ -104,7 +191,7 @@ pub(crate) fn sites(config: &Config, reached: &[(String, stores::Identity)]) -> 
 
 /// The fork that the promoted server of `unit` at `site` tells.
 pub(crate) async fn fork(unit: &Unit<'_>, site: &str) -> Result<Fork, StoreError> {
-    let end = unit.writer_end(site)?;
+    let end = unit.writer_end(site).await?;
     match &end.status {
         Some(status) => status.fork().await,
         None => Err(StoreError::Unsupported(Trouble::new(

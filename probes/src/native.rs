@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use stores::{NativeStatus, Role, Sighting, Status};
+use stores::{NativeStatus, Role, Sighting, Sought, Status};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -116,7 +116,7 @@ impl NativeWatch {
     async fn keep_ring(&self) -> Option<KeptRing> {
         let (spec, clock) = (&self.shared.spec, &self.shared.setting.clock);
         let sent_us = clock.now_us();
-        let asked = tokio::time::timeout(STATUS_TIMEOUT, spec.reader.poll(&spec.stream));
+        let asked = tokio::time::timeout(STATUS_TIMEOUT, spec.reader.poll(&spec.stream, Sought::All));
         let survivors = self.stop.run_until_cancelled(asked).await?.ok()?.ok()?;
         let received_us = clock.now_us();
         let mut parts = survivors.canaries.chunks(RING_FRAME_CANARIES_MAX);

@@ -3,6 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use stores::Sought;
+
 use crate::ledger::Frame;
 use crate::route::Shared;
 
@@ -91,7 +93,7 @@ impl ReaderTask {
         self.shared.live.polls.fetch_add(1, Ordering::Relaxed);
         let sent_us = clock.now_us();
         self.last_sent_us = Some(sent_us);
-        let asked = tokio::time::timeout(POLL_TIMEOUT, spec.reader.poll(&spec.stream));
+        let asked = tokio::time::timeout(POLL_TIMEOUT, spec.reader.poll(&spec.stream, Sought::All));
         let Some(answer) = self.shared.halt.run_until_cancelled(asked).await else {
             return;
         };

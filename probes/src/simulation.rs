@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
-use stores::{Canary, Sighting};
+use stores::{Canary, Covers, Oddities, Sighting};
 
 use crate::clock::{Anchor, Clock, SimulatedClock};
 use crate::intervals::{Intervals, Moment};
@@ -228,6 +228,8 @@ impl<'a, F: FnMut(u64) -> Option<u64>> Run<'a, F> {
                 .collect(),
             instance: "simulated".to_owned(),
             strong: true,
+            covers: Covers::Ring,
+            oddities: Oddities::default(),
         }
     }
 

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use stores::{Canary, CanaryReader, WriteOutcome};
+use stores::{Canary, CanaryReader, Sought, WriteOutcome};
 use tokio::time::Instant;
 
 use crate::progress::{Event, Listener};
@@ -104,7 +104,7 @@ async fn see(reader: &dyn CanaryReader, site: &str, canary: &Canary, limits: &Li
     let mut pause = POLL_PAUSE;
     let mut last = String::new();
     loop {
-        match answered(limits, site, reader.poll(STREAM)).await {
+        match answered(limits, site, reader.poll(STREAM, Sought::All)).await {
             Ok(sighting) if sighting.canaries.contains(canary) => return Ok(()),
             Ok(_) => {}
             Err(error) if error.is_passing() => last = format!("; last error: {error}"),

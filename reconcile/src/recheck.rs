@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use stores::{
-    Class, Collection, End, Key, Position, ReadRequest, Reading, Readings, Recipe, Reread, StoreError, Trouble,
+    Class, Collection, Compare, End, Key, Position, ReadRequest, Reading, Readings, Recipe, Reread, StoreError, Trouble,
 };
 
 use crate::link::Link;
@@ -81,6 +81,11 @@ impl Recheck<'_> {
     pub(crate) async fn decide(&self, candidates: Vec<Candidate>, listener: Listener<'_>) -> Vec<Decided> {
         let mut open: Vec<Open> = candidates.into_iter().map(Open::new).collect();
         let mut decided = Vec::with_capacity(open.len());
+        let Some(compare) = self.pair.primary.compare.clone() else {
+            open.iter_mut()
+                .for_each(|key| key.missed("this store cannot compare two readings"));
+            return open.into_iter().map(Open::undecided).collect();
+        };
         for round in 0..self.limits.rounds_max {
             if open.is_empty() {
                 break;
@@ -90,7 +95,7 @@ impl Recheck<'_> {
             }
             let keys: Vec<Key> = open.iter().map(|key| key.candidate.key.clone()).collect();
             match self.bracket(&keys, listener).await {
-                Ok(bracket) => open = self.settle(open, &bracket, &mut decided),
+                Ok(bracket) => open = self.settle(compare.as_ref(), open, &bracket, &mut decided),
                 Err(Broken::Again(reason)) => open.iter_mut().for_each(|key| key.missed(&reason)),
                 Err(Broken::GiveUp(reason)) => {
                     open.iter_mut().for_each(|key| key.missed(&reason));
@@ -103,12 +108,18 @@ impl Recheck<'_> {
     }
 
     /// Takes the votes of one bracket; gives back the keys that are still open.
-    fn settle(&self, open: Vec<Open>, bracket: &Bracket, decided: &mut Vec<Decided>) -> Vec<Open> {
+    fn settle(
+        &self,
+        compare: &dyn Compare,
+        open: Vec<Open>,
+        bracket: &Bracket,
+        decided: &mut Vec<Decided>,
+    ) -> Vec<Open> {
         let now_us = crate::now_us();
         let is_fenced = bracket.secondary_before.is_none();
         let mut still_open = Vec::new();
         for (index, mut key) in open.into_iter().enumerate() {
-            let vote = judge(self.pair.primary.compare.as_ref(), &self.recipe.columns, bracket, index);
+            let vote = judge(compare, &self.recipe.columns, bracket, index);
             match key.take(
                 vote,
                 &bracket.again.rows[index],

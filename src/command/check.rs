@@ -7,7 +7,7 @@ use super::{Context, print};
 use crate::cli::Format;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::selection::Selection;
-use crate::topology::{self, Unit};
+use crate::topology::{self, Source, Unit};
 
 /// What was found.
 #[derive(Debug, Serialize)]
@@ -103,10 +103,10 @@ async fn connection(unit: &Unit<'_>, exit: &mut Exit) -> ConnectionReport {
     let mut sites = Vec::new();
     let mut reached: Vec<(String, Identity)> = Vec::new();
     let mut catalog = None;
-    for site in unit.aurora.sites.keys() {
+    for site in unit.sites.iter().copied() {
         let (report, collections) = look_at(unit, site, exit).await;
         if let Some(identity) = &report.identity {
-            reached.push((site.clone(), identity.clone()));
+            reached.push((site.to_owned(), identity.clone()));
         }
         if site == unit.primary() {
             catalog = collections;
@@ -135,7 +135,7 @@ async fn look_at(unit: &Unit<'_>, site: &str, exit: &mut Exit) -> (SiteReport, O
         canary_problems: Vec::new(),
         problem: None,
     };
-    let end: End = match unit.reader_end(site) {
+    let end: End = match unit.reader_end(site).await {
         Ok(end) => end,
         Err(error) => {
             report.problem = Some(fault(exit, error));
@@ -155,7 +155,7 @@ async fn look_at(unit: &Unit<'_>, site: &str, exit: &mut Exit) -> (SiteReport, O
             Err(error) => report.problem = Some(fault(exit, error)),
         }
     }
-    match stores::aurora::check_canary(unit.aurora, site, stores::aurora::Endpoint::Reader).await {
+    match canary_problems(unit, site).await {
         Ok(problems) => {
             if !problems.is_empty() {
                 raise(exit, Exit::CannotTell);
@@ -173,6 +173,14 @@ async fn look_at(unit: &Unit<'_>, site: &str, exit: &mut Exit) -> (SiteReport, O
             report.problem = Some(fault(exit, error));
             (report, None)
         }
+    }
+}
+
+/// What is not as the canaries need it at `site`; empty when all is well.
+async fn canary_problems(unit: &Unit<'_>, site: &str) -> Result<Vec<String>, StoreError> {
+    match unit.source {
+        Source::Aurora(config) => stores::aurora::check_canary(config, site, stores::aurora::Endpoint::Reader).await,
+        Source::Kafka(_) | Source::Dynamodb(..) | Source::S3(..) => Ok(Vec::new()),
     }
 }
 
@@ -202,7 +210,7 @@ fn pair(unit: &Unit<'_>, secondary: &str, reached: &[(String, Identity)], exit: 
         raise(exit, Exit::Refused);
         return report;
     }
-    match topology::relation(unit.aurora.relation, a, b) {
+    match topology::relation(unit.aurora().and_then(|aurora| aurora.relation), a, b) {
         Ok(relation) => report.relation = Some(relation),
         Err(problem) => {
             report.problem = Some(problem);
@@ -214,12 +222,12 @@ fn pair(unit: &Unit<'_>, secondary: &str, reached: &[(String, Identity)], exit: 
 
 fn datasets(unit: &Unit<'_>, collections: &[Collection], exit: &mut Exit) -> Vec<DatasetReport> {
     let mut reports = Vec::new();
-    for (name, tables) in &unit.datasets {
+    for (name, tables) in unit.tables() {
         // The patterns were checked when the configuration was read.
         let Ok(selection) = Selection::of(tables) else { continue };
         let unmatched = selection.unmatched(collections);
         let report = DatasetReport {
-            dataset: (*name).to_owned(),
+            dataset: name.to_owned(),
             unmatched_patterns: unmatched.into_iter().map(str::to_owned).collect(),
             tables: collections
                 .iter()

@@ -112,7 +112,7 @@ async fn fork(context: &Context, event: &Event, unit: &Unit<'_>) -> Result<Fork,
         Err(told) => told,
     };
     let may_have_forgotten = matches!(told, StoreError::Unsupported(_))
-        && unit.writer_end(&event.to_site)?.identify.identity().await?.role == Role::Writable;
+        && unit.writer_end(&event.to_site).await?.identify.identity().await?.role == Role::Writable;
     if may_have_forgotten && let Some(fork) = rpo::fork_by_canaries(context, event, unit).await? {
         tracing::warn!("{told}; the fork is taken from the canaries");
         return Ok(fork);

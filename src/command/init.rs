@@ -43,7 +43,8 @@ pub(super) async fn run(context: &Context, args: &InitArgs) -> Outcome {
         .map_err(|error| Failure::refused(anyhow!("--admin: {error}")))?;
     let auth = aurora::Auth::Password(Secret::Env(ADMIN_PASSWORD.to_owned()));
     let spec = spec(unit)?;
-    aurora::init(unit.primary(), &admin, &auth, &unit.aurora.tls, &spec).await?;
+    let tls = unit.aurora().map(|aurora| aurora.tls.clone()).unwrap_or_default();
+    aurora::init(unit.primary(), &admin, &auth, &tls, &spec).await?;
     print::line(&format!(
         "connection {}: role {}, database {} and the canary table are there. Give the role its password (\\password {} in psql), \
          then run `driftline check`.",
@@ -78,7 +79,7 @@ fn print_sql(context: &Context, units: &[&Unit<'_>]) -> Outcome {
 /// The schemas and tables that the datasets of a unit name. A pattern over tables grants its whole schema, since a grant cannot hold a pattern.
 pub(super) fn spec(unit: &Unit<'_>) -> Result<InitSpec, Failure> {
     let mut readable: Vec<Readable> = Vec::new();
-    for tables in unit.datasets.values() {
+    for (_, tables) in unit.tables() {
         for pattern in &tables.tables {
             let (schema, table) = pattern.split_once('.').unwrap_or(("public", pattern));
             if schema.contains(['*', '?', '[', '{']) {
@@ -102,5 +103,8 @@ pub(super) fn spec(unit: &Unit<'_>) -> Result<InitSpec, Failure> {
             }
         }
     }
-    Ok(InitSpec::of(unit.aurora, unit.primary(), readable)?)
+    let Some(aurora) = unit.aurora() else {
+        return Err(Failure::refused(anyhow!("connection {}: not PostgreSQL", unit.name)));
+    };
+    Ok(InitSpec::of(aurora, unit.primary(), readable)?)
 }

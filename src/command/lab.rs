@@ -12,7 +12,7 @@ use stores::secret::Secret;
 
 use super::{Context, print};
 use crate::cli::{Format, LabUpArgs};
-use crate::config::{Config, Connection};
+use crate::config::Config;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::stop;
 
@@ -117,7 +117,9 @@ async fn grant(folder: &Path, pair: &PgPair, config: &Config) -> Result<()> {
     secret(&admin_file, primary.password())?;
     let units = crate::topology::units(config);
     let unit = units.first().context("the lab's configuration has a connection")?;
-    let Connection::Aurora(aurora) = &config.connection[unit.name];
+    let aurora = unit
+        .aurora()
+        .context("the lab's configuration has a PostgreSQL connection")?;
     let admin: aurora::Url = primary
         .url("postgres", "postgres")
         .parse()

@@ -85,7 +85,7 @@ pub(crate) async fn measure(
     started: Option<tokio::sync::oneshot::Sender<Arc<Metrics>>>,
 ) -> Result<Measured, Failure> {
     let run = Run::begin();
-    let routes = routes(context, &run)?;
+    let routes = routes(context, &run).await?;
     if routes.is_empty() {
         return Err(Failure::refused(anyhow!(
             "the configuration has no route to probe: it needs a connection with two sites"
@@ -139,7 +139,7 @@ pub(crate) async fn measure(
     finish(context, row, result)
 }
 
-fn routes(context: &Context, run: &Run) -> Result<Vec<RouteSpec>, Failure> {
+async fn routes(context: &Context, run: &Run) -> Result<Vec<RouteSpec>, Failure> {
     let here = context
         .config
         .here
@@ -152,9 +152,9 @@ fn routes(context: &Context, run: &Run) -> Result<Vec<RouteSpec>, Failure> {
     let mut specs = Vec::new();
     for unit in topology::units(&context.config) {
         for primary in &unit.writers {
-            let writer = unit.writer_end(primary)?;
-            for secondary in unit.aurora.sites.keys().filter(|site| site.as_str() != *primary) {
-                let reader = unit.reader_end(secondary)?;
+            let writer = unit.writer_end(primary).await?;
+            for secondary in unit.sites.iter().filter(|site| *site != primary) {
+                let reader = unit.reader_end(secondary).await?;
                 specs.push(RouteSpec {
                     route: route(&unit, primary, secondary, &observer),
                     stream: stream(primary, secondary, &run.host),
@@ -175,7 +175,7 @@ fn routes(context: &Context, run: &Run) -> Result<Vec<RouteSpec>, Failure> {
 pub(crate) fn route(unit: &Unit<'_>, primary: &str, secondary: &str, observer: &str) -> Route {
     Route {
         dataset: unit.lag_name().to_owned(),
-        store: "aurora".to_owned(),
+        store: unit.store().to_owned(),
         primary_site: primary.to_owned(),
         secondary_site: secondary.to_owned(),
         observer: observer.to_owned(),

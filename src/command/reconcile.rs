@@ -226,7 +226,7 @@ fn jobs<'a>(units: &'a [Unit<'a>], wanted: &[String]) -> Result<Vec<Job<'a>>, Fa
     }
     let mut jobs = Vec::new();
     for unit in units {
-        for (dataset, tables) in &unit.datasets {
+        for (dataset, tables) in unit.tables() {
             if wanted.is_empty() || wanted.iter().any(|name| name == dataset) {
                 jobs.extend(unit.secondaries().map(|secondary| Job {
                     unit,
@@ -301,14 +301,14 @@ impl From<reconcile::ReconcileError> for Failure {
 
 async fn open(args: &ReconcileArgs, job: &Job<'_>) -> Result<Ends, Failure> {
     let unit = job.unit;
-    let primary = unit.writer_end(unit.primary())?;
+    let primary = unit.writer_end(unit.primary()).await?;
     let stated = match args.relation {
         Some(RelationArg::Replicating) => Some(Relation::Replicating),
         Some(RelationArg::Independent) => Some(Relation::Independent),
-        None => unit.aurora.relation,
+        None => unit.aurora().and_then(|aurora| aurora.relation),
     };
     // A replicating secondary is read where readers read; an independent one is a writer of its own.
-    let reader = unit.reader_end(job.secondary)?;
+    let reader = unit.reader_end(job.secondary).await?;
     let (a, b) = (identity(&primary).await?, identity(&reader).await?);
     if a.same_data(&b) {
         return Err(Failure::from(reconcile::ReconcileError::SameData {
@@ -320,7 +320,7 @@ async fn open(args: &ReconcileArgs, job: &Job<'_>) -> Result<Ends, Failure> {
     let relation = topology::relation(stated, &a, &b).map_err(|problem| Failure::refused(anyhow!(problem)))?;
     let (secondary, fence) = match relation {
         Relation::Replicating => (reader, FenceKind::Lsn),
-        Relation::Independent | Relation::Frozen => (unit.writer_end(job.secondary)?, FenceKind::None),
+        Relation::Independent | Relation::Frozen => (unit.writer_end(job.secondary).await?, FenceKind::None),
     };
     let reached = [(unit.primary().to_owned(), a), (job.secondary.to_owned(), b)];
     let pair = Pair {

@@ -115,7 +115,7 @@ async fn judge(context: &Context, event: &Event, unit: &Unit<'_>) -> Result<Vec<
     .map_err(Failure::cannot_tell)?;
     let mut streams: Vec<&str> = files.iter().map(|file| file.origin.stream.as_str()).collect();
     streams.dedup();
-    let promoted = unit.writer_end(&event.to_site)?;
+    let promoted = unit.writer_end(&event.to_site).await?;
     let (Some(reader), Some(writer)) = (&promoted.canary_reader, &promoted.canary_writer) else {
         return Err(Failure::refused(anyhow!(
             "site {}: this store shows no canaries",
@@ -130,7 +130,7 @@ async fn judge(context: &Context, event: &Event, unit: &Unit<'_>) -> Result<Vec<
             .cloned()
             .collect();
         let Some(newest) = ledgers.last() else { continue };
-        let survivors = reader.poll(stream).await?;
+        let survivors = reader.poll(stream, stores::Sought::All).await?;
         let question = RpoQuestion {
             route: &newest.origin.route,
             event_id: &event.event_id,

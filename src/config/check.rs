@@ -12,12 +12,29 @@ pub(super) fn whole(config: &Config, spans: &Spans<'_>) -> Result<(), ConfigErro
         site_exists(config, spans, &["writers", &index.to_string()], writer)?;
     }
     for (name, connection) in &config.connection {
-        let Connection::Aurora(aurora) = connection;
-        connection_sites(config, spans, name, aurora)?;
+        connection_sites(config, spans, name, connection)?;
     }
     for (name, dataset) in &config.dataset {
-        let Dataset::Aurora(tables) = dataset;
-        dataset_refers(config, spans, name, tables)?;
+        match dataset {
+            Dataset::Aurora(tables) => dataset_refers(config, spans, name, tables)?,
+            Dataset::Kafka(topics) => topics_refer(config, spans, name, topics)?,
+            Dataset::Dynamodb(tables) => {
+                let sites = tables
+                    .tables
+                    .iter()
+                    .map(|names| names.sites().map(Iterator::collect))
+                    .collect();
+                own_sites(config, spans, (name, "dynamodb", "tables"), sites)?;
+            }
+            Dataset::S3(buckets) => {
+                let sites = buckets
+                    .buckets
+                    .iter()
+                    .map(|bucket| Some(bucket.names.keys().map(String::as_str).collect()))
+                    .collect();
+                own_sites(config, spans, (name, "s3", "buckets"), sites)?;
+            }
+        }
     }
     key_hash(config, spans)
 }
@@ -37,30 +54,33 @@ fn connection_sites(
     config: &Config,
     spans: &Spans<'_>,
     name: &str,
-    aurora: &stores::aurora::Config,
+    connection: &Connection,
 ) -> Result<(), ConfigError> {
-    let base = ["connection", name, "aurora"];
-    if let Err(problem) = aurora.check() {
+    let base = ["connection", name, connection.store()];
+    if let Connection::Aurora(aurora) = connection
+        && let Err(problem) = aurora.check()
+    {
         return Err(spans.fault(&base, format!("connection `{name}`: {problem}")));
     }
-    for site in aurora.sites.keys() {
-        if !config.site.contains_key(site) {
+    let sites = connection.sites();
+    for site in &sites {
+        if !config.site.contains_key(*site) {
             let path = [&base[..], &["sites", site]].concat();
             return Err(spans
                 .fault_at_key(&path, format!("unknown site `{site}`"))
                 .suggest(site, config.site.keys().map(String::as_str)));
         }
     }
-    if aurora.sites.len() < 2 {
+    if sites.len() < 2 {
         return Err(spans
             .fault(
                 &base,
                 format!(
                     "connection `{name}` has {} site; a copy needs at least two",
-                    aurora.sites.len()
+                    sites.len()
                 ),
             )
-            .advise(format!("add [connection.{name}.aurora.sites.SITE] with `writer`")));
+            .advise(format!("add [connection.{name}.{}.sites.SITE]", connection.store())));
     }
     let writers = config.writers_of(name);
     if writers.is_empty() {
@@ -70,18 +90,15 @@ fn connection_sites(
                 "state who takes writes now: `writers = [\"SITE\"]` at the top of the file, or in this connection",
             ));
     }
+    let has_own_writers = !std::ptr::eq(writers, config.writers.as_slice());
     for (index, writer) in writers.iter().enumerate() {
-        if !aurora.sites.contains_key(writer) {
+        if !sites.contains(&writer.as_str()) {
             let index = index.to_string();
             let own = [&base[..], &["writers", &index]].concat();
-            let path = if aurora.writers.is_none() {
-                vec!["writers", &index]
-            } else {
-                own
-            };
+            let path = if !has_own_writers { vec!["writers", &index] } else { own };
             return Err(spans
                 .fault(&path, format!("writer `{writer}` is not a site of connection `{name}`"))
-                .suggest(writer, aurora.sites.keys().map(String::as_str)));
+                .suggest(writer, sites.iter().copied()));
         }
     }
     Ok(())
@@ -113,6 +130,94 @@ fn dataset_refers(config: &Config, spans: &Spans<'_>, name: &str, tables: &Table
                     .fault(&path, format!("pattern `{pattern}` names no schema"))
                     .advise(format!("did you mean `public.{pattern}`?")));
             }
+        }
+    }
+    Ok(())
+}
+
+fn topics_refer(
+    config: &Config,
+    spans: &Spans<'_>,
+    name: &str,
+    topics: &stores::kafka::Topics,
+) -> Result<(), ConfigError> {
+    let base = ["dataset", name, "kafka"];
+    let known = || {
+        let kafka = config
+            .connection
+            .iter()
+            .filter(|(_, one)| matches!(one, Connection::Kafka(_)));
+        kafka.map(|(name, _)| name.as_str())
+    };
+    if !known().any(|known| known == topics.connection) {
+        let path = [&base[..], &["connection"]].concat();
+        return Err(spans
+            .fault(&path, format!("unknown Kafka connection `{}`", topics.connection))
+            .suggest(&topics.connection, known()));
+    }
+    if topics.topics.is_empty() {
+        let path = [&base[..], &["topics"]].concat();
+        return Err(spans
+            .fault(&path, format!("dataset `{name}` selects nothing"))
+            .advise("e.g. `topics = [\"orders\", \"pay*\"]`"));
+    }
+    for (key, patterns) in [("topics", &topics.topics), ("exclude", &topics.exclude)] {
+        for (index, pattern) in patterns.iter().enumerate() {
+            if let Err(error) = crate::selection::pattern(pattern) {
+                let index = index.to_string();
+                let path = [&base[..], &[key, &index]].concat();
+                return Err(spans.fault(&path, format!("pattern `{pattern}`: {error}")));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A dataset without a connection: `sites` are those that each of its collections names, `None` where one name serves everywhere.
+fn own_sites(
+    config: &Config,
+    spans: &Spans<'_>,
+    (name, store, key): (&str, &str, &str),
+    sites: Vec<Option<Vec<&str>>>,
+) -> Result<(), ConfigError> {
+    let base = ["dataset", name, store];
+    let path = [&base[..], &[key]].concat();
+    if sites.is_empty() {
+        return Err(spans.fault(&path, format!("dataset `{name}` selects nothing")));
+    }
+    if config.site.len() < 2 {
+        return Err(spans.fault(&base, format!("dataset `{name}`: a copy needs at least two sites")));
+    }
+    let writers = config.writers_of(name);
+    if writers.is_empty() {
+        return Err(spans
+            .fault(&base, format!("dataset `{name}` has no writers"))
+            .advise("state who takes writes now: `writers = [\"SITE\"]` at the top of the file, or in this dataset"));
+    }
+    for writer in writers.iter().filter(|writer| !config.site.contains_key(*writer)) {
+        let path = [&base[..], &["writers"]].concat();
+        return Err(spans
+            .fault(&path, format!("unknown site `{writer}`"))
+            .suggest(writer, config.site.keys().map(String::as_str)));
+    }
+    for (index, named) in sites.iter().enumerate() {
+        let Some(named) = named else { continue };
+        let index = index.to_string();
+        for site in named.iter().filter(|site| !config.site.contains_key(**site)) {
+            let path = [&path[..], &[&index, site]].concat();
+            return Err(spans
+                .fault_at_key(&path, format!("unknown site `{site}`"))
+                .suggest(site, config.site.keys().map(String::as_str)));
+        }
+        if !writers.iter().any(|writer| named.contains(&writer.as_str())) {
+            let path = [&path[..], &[&index]].concat();
+            return Err(spans.fault(
+                &path,
+                format!(
+                    "dataset `{name}`: none of its writers ({}) is one of these sites",
+                    writers.join(", ")
+                ),
+            ));
         }
     }
     Ok(())

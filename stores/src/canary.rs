@@ -40,11 +40,20 @@ pub trait CanaryWriter: std::fmt::Debug + Send + Sync + 'static {
     fn ring_slots(&self) -> u64;
 }
 
+/// What a poll looks for in the ring of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sought<'a> {
+    /// Everything that the ring holds.
+    All,
+    /// The slots of these sequences. Where one request shows the whole ring anyway, a store may show it all.
+    Only(&'a [u64]),
+}
+
 /// Sees canaries at a secondary.
 #[async_trait]
 pub trait CanaryReader: std::fmt::Debug + Send + Sync + 'static {
-    /// Everything that the ring of `stream` shows now.
-    async fn poll(&self, stream: &str) -> Result<Sighting>;
+    /// What the ring of `stream` shows now of what is sought. Objects that are no canaries of ours are left out and counted.
+    async fn poll(&self, stream: &str, sought: Sought<'_>) -> Result<Sighting>;
 
     /// Whether a visible sequence proves that all earlier ones of its stream were visible (one WAL, one partition).
     fn is_ordered(&self) -> bool;
@@ -59,4 +68,36 @@ pub struct Sighting {
     pub instance: String,
     /// Whether the read was strong: it showed all that this instance had applied.
     pub strong: bool,
+    /// How much of the ring was read. What was not read is no miss.
+    pub covers: Covers,
+    /// What was there beside canaries that are shown once.
+    pub oddities: Oddities,
+}
+
+/// How much of a ring a poll has read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Covers {
+    /// All of it.
+    Ring,
+    /// The slots of these sequences, and no others: a store that was throttled may have read fewer than were sought.
+    Slots(Vec<u64>),
+}
+
+impl Covers {
+    /// Whether the slot of `sequence` was read.
+    pub fn has(&self, sequence: u64) -> bool {
+        match self {
+            Self::Ring => true,
+            Self::Slots(sequences) => sequences.contains(&sequence),
+        }
+    }
+}
+
+/// What a poll met and left out, counted once: since the poll before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Oddities {
+    /// Canaries that arrived again (a mirror that restarted).
+    pub duplicates: u64,
+    /// Objects in the place of canaries that are none of ours, or are malformed.
+    pub foreign: u64,
 }

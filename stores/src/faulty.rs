@@ -13,8 +13,8 @@ use tokio::sync::watch;
 
 use crate::{
     Canary, CanaryReader, CanaryWriter, Catalog, ChunkDigest, Collection, End, Fence, Fork, Identify, Identity, Key,
-    Listing, NativeStatus, Part, Position, Ranged, ReadRequest, Readings, Recipe, Reread, Result, Sighting, Status,
-    StoreError, WriteOutcome,
+    Listing, NativeStatus, Part, Position, Ranged, ReadRequest, Readings, Recipe, Reread, Result, Sighting, Sought,
+    Status, StoreError, WriteOutcome,
 };
 
 /// The calls that can fail.
@@ -174,7 +174,8 @@ pub fn wrap(end: &End) -> (End, Script) {
         ranged: end.ranged.as_ref().map(|inner| Faulty::arc(inner, &script) as _),
         reread: end.reread.as_ref().map(|inner| Faulty::arc(inner, &script) as _),
         fence: end.fence.as_ref().map(|inner| Faulty::arc(inner, &script) as _),
-        compare: Arc::clone(&end.compare), // pure: it has no way to fail
+        compare: end.compare.clone(), // pure: it has no way to fail
+        meter: end.meter.clone(),
     };
     (wrapped, script)
 }
@@ -245,8 +246,8 @@ impl CanaryWriter for Faulty<dyn CanaryWriter> {
 
 #[async_trait]
 impl CanaryReader for Faulty<dyn CanaryReader> {
-    async fn poll(&self, stream: &str) -> Result<Sighting> {
-        self.script.run(Call::Poll, self.inner.poll(stream)).await
+    async fn poll(&self, stream: &str, sought: Sought<'_>) -> Result<Sighting> {
+        self.script.run(Call::Poll, self.inner.poll(stream, sought)).await
     }
 
     fn is_ordered(&self) -> bool {

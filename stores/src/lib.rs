@@ -4,26 +4,32 @@
 //! the trait documentation, and one conformance suite holds every store and every wrapper to them.
 
 pub mod aurora;
+pub mod aws;
 mod canary;
 mod catalog;
 mod compare;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod digest;
+pub mod dynamodb;
 mod encode;
 mod error;
 pub mod faulty;
 mod identify;
+pub mod kafka;
 mod key;
 pub mod memory;
+mod meter;
 mod ranged;
 mod reread;
+pub mod s3;
 pub mod secret;
+mod site_names;
 mod status;
 
 use std::sync::Arc;
 
-pub use canary::{Canary, CanaryReader, CanaryWriter, Sighting, WriteOutcome};
+pub use canary::{Canary, CanaryReader, CanaryWriter, Covers, Oddities, Sighting, Sought, WriteOutcome};
 pub use catalog::{Catalog, Collection, Column, KeyShape};
 pub use compare::{Class, Compare, Comparison};
 pub use digest::{ChunkDigest, DigestMode, Recipe, RowDigest};
@@ -31,8 +37,10 @@ pub use encode::{Decimal, ENCODING_VERSION, NotDecimal, Value, column_digest, en
 pub use error::{Result, StoreError, Trouble};
 pub use identify::{Identify, Identity, Relation, Role};
 pub use key::{Key, KeyRange, KeyValue, Part};
+pub use meter::{Meter, Usage};
 pub use ranged::{Listing, Ranged};
 pub use reread::{Fence, KEYS_PER_READ_MAX, Position, ReadRequest, Reading, Readings, Reread, Row, Snapshot};
+pub use site_names::SiteNames;
 pub use status::{Fork, NativeStatus, Status};
 
 /// One end of a pair: the abilities of one connection on one site. `None`: this store does not have it.
@@ -57,5 +65,7 @@ pub struct End {
     /// See [`Fence`].
     pub fence: Option<Arc<dyn Fence>>,
     /// See [`Compare`].
-    pub compare: Arc<dyn Compare>,
+    pub compare: Option<Arc<dyn Compare>>,
+    /// What was asked of this end, where requests are paid for.
+    pub meter: Option<Arc<Meter>>,
 }

@@ -1,5 +1,5 @@
 use proptest::prelude::*;
-use stores::Canary;
+use stores::{Canary, Covers, Oddities};
 
 use super::*;
 
@@ -25,6 +25,8 @@ fn ring_of(epoch: &str, instance: &str, sequences: &[u64]) -> Sighting {
             .collect(),
         instance: instance.to_owned(),
         strong: true,
+        covers: Covers::Ring,
+        oddities: Oddities::default(),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use probes::{FinalState, ProbeError};
 use stores::memory::{Delay, NativeLag, Settings, Side};
-use stores::{Canary, CanaryReader, CanaryWriter, Result, Sighting, StoreError, Trouble, WriteOutcome};
+use stores::{Canary, CanaryReader, CanaryWriter, Result, Sighting, Sought, StoreError, Trouble, WriteOutcome};
 
 use crate::rig::{Rig, pair, until};
 
@@ -323,8 +323,8 @@ struct Bloated(Arc<dyn CanaryReader>);
 
 #[async_trait]
 impl CanaryReader for Bloated {
-    async fn poll(&self, stream: &str) -> Result<Sighting> {
-        let mut sighting = self.0.poll(stream).await?;
+    async fn poll(&self, stream: &str, sought: Sought<'_>) -> Result<Sighting> {
+        let mut sighting = self.0.poll(stream, sought).await?;
         let epoch = "x".repeat(4_000);
         sighting.canaries.extend((0..5_000).map(|sequence| Canary {
             stream: stream.to_owned(),

@@ -7,7 +7,7 @@ use probes::{
     Anchor, CutOver, FinalState, Frame, Ledger, LossShape, Origin, Rpo, RpoQuestion, Settled, judge_rpo, ledgers,
 };
 use stores::memory::{Delay, Settings};
-use stores::{Canary, Sighting};
+use stores::{Canary, Covers, Oddities, Sighting};
 
 use crate::rig::{Rig, pair, route};
 
@@ -93,6 +93,8 @@ fn sighting(canaries: &[(&str, u64)]) -> Sighting {
             .collect(),
         instance: "promoted".to_owned(),
         strong: true,
+        covers: Covers::Ring,
+        oddities: Oddities::default(),
     }
 }
 
@@ -298,7 +300,7 @@ async fn a_promotion_behind_a_stall_costs_what_was_written_in_it() {
         .secondary()
         .canary_reader
         .unwrap()
-        .poll("orders/use1")
+        .poll("orders/use1", stores::Sought::All)
         .await
         .unwrap();
     let cut_over = left.intervals.iter().map(|row| row.interval_start_us).min().unwrap() + 3_600_000_000;

@@ -33,7 +33,8 @@ pub(crate) fn end(world: &Shared, side: Side) -> End {
         ranged: Some(one.clone()),
         reread: Some(one.clone()),
         fence: Some(one.clone()),
-        compare: Arc::new(ByDigest),
+        compare: Some(Arc::new(ByDigest)),
+        meter: None,
     }
 }
 
@@ -189,7 +190,7 @@ impl CanaryWriter for OneEnd {
 
 #[async_trait]
 impl CanaryReader for OneEnd {
-    async fn poll(&self, _: &str) -> Result<Sighting> {
+    async fn poll(&self, _: &str, _: Sought<'_>) -> Result<Sighting> {
         let mut world = lock(&self.world);
         world.tick();
         let canaries = match self.side {
@@ -200,6 +201,8 @@ impl CanaryReader for OneEnd {
             canaries,
             instance: self.instance(&world),
             strong: true,
+            covers: Covers::Ring,
+            oddities: Oddities::default(),
         })
     }
 

@@ -11,7 +11,9 @@ use tokio_postgres::Statement;
 use super::fault;
 use super::pins::{self, CANARY_STATEMENT_MS};
 use super::session::{Address, Session};
-use crate::{Canary, CanaryReader, CanaryWriter, Result, Sighting, StoreError, Trouble, WriteOutcome};
+use crate::{
+    Canary, CanaryReader, CanaryWriter, Covers, Oddities, Result, Sighting, Sought, StoreError, Trouble, WriteOutcome,
+};
 
 /// Slots of a stream's ring. A visible canary proves all earlier ones of its stream (one WAL), so the ring only has to outlast the
 /// look back at a promotion: 12 s at 5 canaries a second.
@@ -270,13 +272,15 @@ impl RingReader {
             canaries,
             instance: ready.session.instance().to_owned(),
             strong: true, // a plain read on a standby shows all that it has applied
+            covers: Covers::Ring,
+            oddities: Oddities::default(),
         })
     }
 }
 
 #[async_trait]
 impl CanaryReader for RingReader {
-    async fn poll(&self, stream: &str) -> Result<Sighting> {
+    async fn poll(&self, stream: &str, _sought: Sought<'_>) -> Result<Sighting> {
         let tried = format!("look for canaries of stream {stream}");
         let ready = self.held.ready().await?;
         let answer = timeout(

@@ -24,6 +24,7 @@ pub fn open(config: &Config, site: &str, endpoint: Endpoint) -> Result<End> {
         ranged: Some(Arc::clone(&tables) as Arc<dyn Ranged>),
         reread: Some(Arc::clone(&tables) as Arc<dyn Reread>),
         fence: Some(tables as Arc<dyn Fence>),
-        compare: Arc::new(RowCompare),
+        compare: Some(Arc::new(RowCompare)),
+        meter: None,
     })
 }

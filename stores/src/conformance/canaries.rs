@@ -1,7 +1,7 @@
 //! Contracts of `CanaryWriter` and `CanaryReader`.
 
 use super::{Fixture, Held, answer, hold};
-use crate::{Canary, CanaryReader, CanaryWriter, WriteOutcome};
+use crate::{Canary, CanaryReader, CanaryWriter, Sought, WriteOutcome};
 
 const STREAM: &str = "conformance";
 
@@ -21,7 +21,7 @@ async fn acknowledged(writer: &dyn CanaryWriter, canary: &Canary) -> Held {
 }
 
 async fn shown(reader: &dyn CanaryReader) -> Held<Vec<Canary>> {
-    let mut canaries = answer("poll", reader.poll(STREAM).await)?.canaries;
+    let mut canaries = answer("poll", reader.poll(STREAM, Sought::All).await)?.canaries;
     canaries.sort_by_key(|canary| canary.sequence);
     Ok(canaries)
 }
@@ -49,11 +49,11 @@ pub(super) async fn canaries(fixture: &dyn Fixture) -> Held {
     fixture.settle().await;
     let seen = shown(there.as_ref()).await?;
     hold(seen == both, || format!("settled, and the secondary shows {seen:?}"))?;
-    let others = answer("poll", there.poll("conformance-other").await)?;
+    let others = answer("poll", there.poll("conformance-other", Sought::All).await)?;
     hold(others.canaries.is_empty(), || {
         "one stream shows another's canaries".to_owned()
     })?;
-    let again = answer("poll", there.poll(STREAM).await)?;
+    let again = answer("poll", there.poll(STREAM, Sought::All).await)?;
     hold(!others.instance.is_empty() && again.instance == others.instance, || {
         format!("one instance answers as {} and {}", others.instance, again.instance)
     })?;

@@ -148,7 +148,9 @@ pub(super) async fn compare(fixture: &dyn Fixture) -> Held {
     let (Some(here), Some(there)) = (bench.read(0, &keys, false).await?, bench.read(1, &keys, false).await?) else {
         return Ok(());
     };
-    let compare = &bench.ends[0].compare;
+    let Some(compare) = &bench.ends[0].compare else {
+        return Err("readings without a way to compare them".to_owned());
+    };
     let differs = |class: Class, columns: &[&str], seen: &Comparison| match seen {
         Comparison::Differs {
             class: found,

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use super::log::{Change, End};
 use super::pair::{NativeLag, Shared, Side, State};
 use crate::{
-    Canary, CanaryReader, CanaryWriter, Catalog, Collection, Fence, Fork, Identify, Identity, NativeStatus, Position,
-    Result, Role, Sighting, Status, StoreError, Trouble, WriteOutcome,
+    Canary, CanaryReader, CanaryWriter, Catalog, Collection, Covers, Fence, Fork, Identify, Identity, NativeStatus,
+    Oddities, Position, Result, Role, Sighting, Sought, Status, StoreError, Trouble, WriteOutcome,
 };
 
 /// A connection to one side.
@@ -204,7 +204,7 @@ impl CanaryWriter for Handle {
 
 #[async_trait]
 impl CanaryReader for Handle {
-    async fn poll(&self, stream: &str) -> Result<Sighting> {
+    async fn poll(&self, stream: &str, _sought: Sought<'_>) -> Result<Sighting> {
         let ask = |state: &mut State, side| {
             let end = state.log.side(side);
             let ring = end.rings.get(stream);
@@ -212,6 +212,8 @@ impl CanaryReader for Handle {
                 canaries: ring.map_or_else(Vec::new, |ring| ring.values().cloned().collect()),
                 instance: self.instance(end),
                 strong: true,
+                covers: Covers::Ring,
+                oddities: Oddities::default(),
             })
         };
         self.request("look for canaries", ask).await

@@ -167,7 +167,8 @@ impl Pair {
             ranged: Some(Arc::clone(&handle) as _),
             reread: Some(Arc::clone(&handle) as _),
             fence: Some(handle),
-            compare: Arc::new(super::compare::PhysicalCompare),
+            compare: Some(Arc::new(super::compare::PhysicalCompare)),
+            meter: None,
         }
     }
 

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::{Delay, Fields, NativeLag, Pair, Settings, Side, fields};
 use crate::{
-    Canary, Comparison, End, Key, Part, Position, ReadRequest, Reading, Readings, Recipe, Role, StoreError, Value,
-    WriteOutcome,
+    Canary, Comparison, End, Key, Part, Position, ReadRequest, Reading, Readings, Recipe, Role, Sought, StoreError,
+    Value, WriteOutcome,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -39,7 +39,13 @@ async fn write(end: &End, sequence: u64) -> WriteOutcome {
 }
 
 async fn sequences(end: &End) -> Vec<u64> {
-    let sighting = end.canary_reader.as_ref().unwrap().poll("s").await.unwrap();
+    let sighting = end
+        .canary_reader
+        .as_ref()
+        .unwrap()
+        .poll("s", Sought::All)
+        .await
+        .unwrap();
     let mut sequences: Vec<u64> = sighting.canaries.iter().map(|canary| canary.sequence).collect();
     sequences.sort_unstable();
     sequences
@@ -185,16 +191,30 @@ async fn a_held_commit_shows_at_the_secondary_first_and_the_guard_sees_it() {
         assert_eq!(first.rows[index], again.rows[index], "the primary shows neither change");
         let seen = primary
             .compare
+            .as_ref()
+            .unwrap()
             .compare(&first.rows[index], &there.rows[index], &columns);
         assert!(matches!(seen, Comparison::Differs { .. }), "the secondary shows both");
-        assert!(primary.compare.guard(&first, &there, &again, index).is_err());
+        assert!(
+            primary
+                .compare
+                .as_ref()
+                .unwrap()
+                .guard(&first, &there, &again, index)
+                .is_err()
+        );
     }
     tokio::time::advance(SECOND).await;
     let first = read(&primary, &keys).await;
     for index in 0..2 {
-        assert_eq!(primary.compare.guard(&first, &there, &first, index), Ok(()));
+        assert_eq!(
+            primary.compare.as_ref().unwrap().guard(&first, &there, &first, index),
+            Ok(())
+        );
         let seen = primary
             .compare
+            .as_ref()
+            .unwrap()
             .compare(&first.rows[index], &there.rows[index], &columns);
         assert_eq!(seen, Comparison::Equal);
     }
@@ -214,6 +234,8 @@ async fn planted_differences_stay_and_name_their_columns() {
         match pair
             .primary()
             .compare
+            .as_ref()
+            .unwrap()
             .compare(&here.rows[index], &there.rows[index], &names)
         {
             Comparison::Differs { class, columns, .. } => (class.word(), columns),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::{FutureExt, TryStreamExt};
 use stores::conformance::Fixture;
 use stores::faulty::{Call, Fault, Script, wrap};
-use stores::{Canary, Collection, End, Key, Part, Recipe, RowDigest, StoreError, Trouble, WriteOutcome};
+use stores::{Canary, Collection, End, Key, Part, Recipe, RowDigest, Sought, StoreError, Trouble, WriteOutcome};
 
 use super::memory::Memory;
 
@@ -198,7 +198,7 @@ async fn every_call_can_be_rejected() {
         status.status().await.err(),
         status.fork().await.err(),
         end.canary_writer.as_ref().unwrap().highest_sequence("s").await.err(),
-        reader.poll("s").await.err(),
+        reader.poll("s", Sought::All).await.err(),
         ranged.recipe(collection, &recipe.columns, 1).await.err(),
         ranged.known_answer(collection, recipe).await.err(),
         ranged.split(collection, 1).await.err(),

@@ -82,10 +82,7 @@ fn tell(lie: Lie, end: stores::End) -> stores::End {
         lie,
         inner: end.identify,
     });
-    told.compare = Arc::new(Liar {
-        lie,
-        inner: end.compare,
-    });
+    told.compare = end.compare.map(|inner| Arc::new(Liar { lie, inner }) as _);
     told.ranged = end.ranged.map(|inner| Arc::new(Liar { lie, inner }) as _);
     told.reread = end.reread.map(|inner| Arc::new(Liar { lie, inner }) as _);
     told.fence = end.fence.map(|inner| Arc::new(Liar { lie, inner }) as _);

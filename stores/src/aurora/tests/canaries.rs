@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::setup::{One, Two, eventually, run_init, spec};
 use crate::aurora::{Connection, Endpoint, check_canary, init_sql};
-use crate::{Canary, StoreError, WriteOutcome};
+use crate::{Canary, Sought, StoreError, WriteOutcome};
 
 fn canary(sequence: u64) -> Canary {
     Canary {
@@ -23,7 +23,11 @@ async fn acknowledged(connection: &Connection, sequence: u64) {
 }
 
 async fn newest(connection: &Connection) -> Option<u64> {
-    let sighting = connection.canary_reader.poll("orders-db/use1").await.unwrap();
+    let sighting = connection
+        .canary_reader
+        .poll("orders-db/use1", Sought::All)
+        .await
+        .unwrap();
     sighting.canaries.iter().map(|canary| canary.sequence).max()
 }
 
@@ -44,7 +48,7 @@ async fn what_is_written_at_the_primary_is_seen_at_the_standby() {
     })
     .await;
 
-    let sighting = standby.canary_reader.poll("orders-db/use1").await.unwrap();
+    let sighting = standby.canary_reader.poll("orders-db/use1", Sought::All).await.unwrap();
     let mut sequences: Vec<u64> = sighting.canaries.iter().map(|canary| canary.sequence).collect();
     sequences.sort_unstable();
     assert_eq!(sequences, (67..=130).collect::<Vec<_>>(), "a ring of 64");
@@ -52,14 +56,27 @@ async fn what_is_written_at_the_primary_is_seen_at_the_standby() {
     assert!(sighting.strong && standby.canary_reader.is_ordered());
     assert_ne!(
         sighting.instance,
-        primary.canary_reader.poll("orders-db/use1").await.unwrap().instance
+        primary
+            .canary_reader
+            .poll("orders-db/use1", Sought::All)
+            .await
+            .unwrap()
+            .instance
     );
     assert_eq!(
         primary.canary_writer.highest_sequence("orders-db/use1").await.unwrap(),
         130
     );
     assert_eq!(primary.canary_writer.highest_sequence("another").await.unwrap(), 0);
-    assert!(standby.canary_reader.poll("another").await.unwrap().canaries.is_empty());
+    assert!(
+        standby
+            .canary_reader
+            .poll("another", Sought::All)
+            .await
+            .unwrap()
+            .canaries
+            .is_empty()
+    );
 }
 
 #[tokio::test]
@@ -198,7 +215,11 @@ async fn a_cut_connection_is_opened_again() {
         WriteOutcome::Acknowledged => false,
     };
     assert!(passes, "{outcome:?}");
-    let error = connection.canary_reader.poll("orders-db/use1").await.unwrap_err();
+    let error = connection
+        .canary_reader
+        .poll("orders-db/use1", Sought::All)
+        .await
+        .unwrap_err();
     assert!(error.is_passing(), "{error:?}");
     proxy.restore();
     acknowledged(&connection, 3).await;

@@ -1,0 +1,5 @@
+//! DynamoDB: global tables.
+
+mod config;
+
+pub use config::{CanaryPlace, Config};
