@@ -60,13 +60,24 @@ async fn a_delete_in_a_savepoint_of_an_open_transaction_is_in_flight() {
     secondary.rows = vec![Reading::Absent, Reading::Absent];
     secondary.snapshot = None;
     secondary.position = Some(stores::Position(1));
-    let guard = |index| one.end.compare.guard(&first, &secondary, &again, index);
+    let guard = |index| {
+        one.end
+            .compare
+            .as_ref()
+            .expect("compares")
+            .guard(&first, &secondary, &again, index)
+    };
     assert!(guard(0).is_err(), "the delete may be visible at the standby already");
     assert!(guard(1).is_ok(), "nobody touched this row");
     other.batch_execute("rollback").await.unwrap();
     let later = read(&one.end, &table, &made, &keys).await;
     assert!(
-        one.end.compare.guard(&later, &secondary, &later, 0).is_ok(),
+        one.end
+            .compare
+            .as_ref()
+            .expect("compares")
+            .guard(&later, &secondary, &later, 0)
+            .is_ok(),
         "rolled back"
     );
 }
@@ -86,7 +97,7 @@ async fn what_the_standby_shows_of_a_later_transaction_is_no_evidence() {
     two.settled().await;
     let secondary = read(&two.standby, &there, &made, &keys).await;
     let again = read(&two.primary, &here, &made, &keys).await;
-    let compare = &two.primary.compare;
+    let compare = two.primary.compare.as_ref().expect("compares");
     assert!(matches!(
         compare.compare(&first.rows[0], &secondary.rows[0], &made.columns),
         Comparison::Differs { .. }
@@ -121,7 +132,12 @@ async fn several_rows_of_one_key_are_counted_and_all_digested() {
         })
         .collect();
     assert_eq!(copies, [1, 3]);
-    let Comparison::Differs { class, .. } = one.end.compare.compare(&before.rows[0], &after.rows[1], &made.columns)
+    let Comparison::Differs { class, .. } =
+        one.end
+            .compare
+            .as_ref()
+            .expect("compares")
+            .compare(&before.rows[0], &after.rows[1], &made.columns)
     else {
         panic!("three rows are not one");
     };
@@ -129,7 +145,11 @@ async fn several_rows_of_one_key_are_counted_and_all_digested() {
     one.execute("update t set v = 5 where v = 4").await;
     let changed = read(&one.end, &table, &made, &[Key::int(1)]).await;
     assert!(matches!(
-        one.end.compare.compare(&after.rows[1], &changed.rows[0], &made.columns),
+        one.end
+            .compare
+            .as_ref()
+            .expect("compares")
+            .compare(&after.rows[1], &changed.rows[0], &made.columns),
         Comparison::Differs {
             class: stores::Class::Different,
             ..

@@ -218,12 +218,17 @@ pub(crate) async fn judged(a: &End, b: &End, table: &Collection, recipe: &Recipe
     ours.rows
         .iter()
         .zip(&theirs.rows)
-        .filter_map(
-            |(ours, theirs)| match a.compare.compare(ours, theirs, &recipe.columns) {
+        .filter_map(|(ours, theirs)| {
+            match a
+                .compare
+                .as_ref()
+                .expect("compares")
+                .compare(ours, theirs, &recipe.columns)
+            {
                 Comparison::Equal => None,
                 Comparison::Differs { class, columns, .. } => Some((class, columns.join(","))),
                 Comparison::NotComparable(reason) => panic!("{}: {reason}", table.name),
-            },
-        )
+            }
+        })
         .collect()
 }
