@@ -25,6 +25,9 @@ const PROBE_THREADS: usize = 2;
 pub struct RouteSpec {
     /// The route, as evidence names it.
     pub route: Route,
+    /// What the canaries represent, e.g. a table, a bucket and prefix, a partition of the canary topic; `None`: the whole unit.
+    /// Several specs may share one route: each has a stream, an epoch and an accounting of its own.
+    pub collection: Option<String>,
     /// The stream of its canaries; no other probe may write to it.
     pub stream: String,
     /// Writes at the primary.

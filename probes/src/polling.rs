@@ -15,16 +15,30 @@ pub struct Polling {
 }
 
 impl Polling {
-    /// For stores whose order lets one query settle everything (a replica of one log, PostgreSQL).
-    pub const ORDERED: Self = Self {
+    /// A replica of one log, whose ring one query shows.
+    pub const AURORA: Self = Self {
         floor_us: 2_000,
         growth_percent: 5,
         gap_us_max: 1_000_000,
     };
 
-    /// For stores whose reads cost money and prove one canary at a time.
-    pub const UNORDERED: Self = Self {
+    /// A partition of a topic: the records since the last poll.
+    pub const KAFKA: Self = Self {
+        floor_us: 5_000,
+        growth_percent: 5,
+        gap_us_max: 1_000_000,
+    };
+
+    /// Reads are paid for and each of them proves one canary.
+    pub const DYNAMODB: Self = Self {
         floor_us: 20_000,
+        growth_percent: 10,
+        gap_us_max: u64::MAX,
+    };
+
+    /// As DynamoDB, and replication takes seconds.
+    pub const S3: Self = Self {
+        floor_us: 500_000,
         growth_percent: 10,
         gap_us_max: u64::MAX,
     };
@@ -51,7 +65,7 @@ mod tests {
 
     #[test]
     fn polls_keep_the_floor_grow_with_age_and_stop_growing_at_the_cap() {
-        let polling = Polling::ORDERED;
+        let polling = Polling::AURORA;
         assert_eq!(polling.due_us(100, None), 100, "the first poll goes at once");
         assert_eq!(polling.due_us(5_000, Some(1_000)), 5_000, "not looked at yet: at once");
         assert_eq!(polling.due_us(1_500, Some(1_000)), 3_000, "but for the floor");
@@ -73,7 +87,7 @@ mod tests {
         let mut last = None;
         let mut polls = 0;
         while last.is_none_or(|at| at < 15 * 60 * 1_000_000) {
-            last = Some(Polling::UNORDERED.due_us(0, last));
+            last = Some(Polling::DYNAMODB.due_us(0, last));
             polls += 1;
         }
         assert!(polls < 150, "{polls} polls for 15 minutes");

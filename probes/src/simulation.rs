@@ -203,7 +203,7 @@ impl<'a, F: FnMut(u64) -> Option<u64>> Run<'a, F> {
             && !self.is_polling
         {
             self.is_polling = true;
-            let due = Polling::ORDERED.due_us(deciding, self.last_poll_us);
+            let due = Polling::AURORA.due_us(deciding, self.last_poll_us);
             self.at(due.max(now), Step::Poll);
         }
     }

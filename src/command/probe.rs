@@ -157,13 +157,14 @@ async fn routes(context: &Context, run: &Run) -> Result<Vec<RouteSpec>, Failure>
                 let reader = unit.reader_end(secondary).await?;
                 specs.push(RouteSpec {
                     route: route(&unit, primary, secondary, &observer),
+                    collection: None,
                     stream: stream(primary, secondary, &run.host),
                     writer: wanted(writer.canary_writer.clone(), primary, "write canaries")?,
                     reader: wanted(reader.canary_reader.clone(), secondary, "watch canaries")?,
                     primary_status: writer.status.clone(),
                     secondary_status: reader.status.clone(),
                     settings: context.config.defaults.probe.clone(),
-                    polling: Polling::ORDERED,
+                    polling: Polling::AURORA,
                 });
             }
         }

@@ -95,6 +95,7 @@ impl Rig {
         let (sender, output) = mpsc::channel(64);
         let spec = RouteSpec {
             route: route(),
+            collection: None,
             stream: "orders/use1".to_owned(),
             writer: primary.canary_writer.unwrap(),
             reader: secondary.canary_reader.unwrap(),
@@ -104,7 +105,7 @@ impl Rig {
                 rate: rate.parse().unwrap(),
                 ..Config::default()
             },
-            polling: Polling::ORDERED,
+            polling: Polling::AURORA,
         };
         let setting = Setting {
             ledger_folder: folder.path().to_owned(),
