@@ -5,6 +5,7 @@
 mod cli;
 mod command;
 mod config;
+mod events;
 mod exit;
 mod logging;
 mod run;

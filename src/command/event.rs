@@ -9,7 +9,7 @@ use super::{Context, print, rpo};
 use crate::cli::{EventCommand, EventEndArgs, EventKindArg, EventMarkArgs, EventStartArgs, Format, Mark};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::topology::Unit;
-use crate::{run, topology};
+use crate::{events, run, topology};
 
 pub(super) async fn run(context: &Context, command: &EventCommand) -> Outcome {
     match command {
@@ -73,13 +73,13 @@ pub(crate) fn start(context: &Context, args: &EventStartArgs) -> Result<Event, F
         notes: args.notes.clone(),
         revision: 0,
     };
-    save(context, event)
+    events::save(context, event)
 }
 
 /// Records an instant. `promoted` reads the fork of each connection that the event's new site is part of; what cannot be read is told
 /// and leaves that connection without a fork.
 pub(crate) async fn mark(context: &Context, args: &EventMarkArgs) -> Result<Event, Failure> {
-    let mut event = find(context, &args.event)?;
+    let mut event = events::find(context, &args.event)?;
     let at = instant(args.at);
     match args.mark {
         Mark::Promoted => {
@@ -102,7 +102,7 @@ pub(crate) async fn mark(context: &Context, args: &EventMarkArgs) -> Result<Even
         Mark::Verified => event.verified_at_us = Some(at),
     }
     event.revision += 1;
-    save(context, event)
+    events::save(context, event)
 }
 
 /// The fork by the promoted server's own word; and where it has restarted since and forgotten, by the canaries.
@@ -122,41 +122,11 @@ async fn fork(context: &Context, event: &Event, unit: &Unit<'_>) -> Result<Fork,
 
 /// Closes an event.
 pub(crate) fn end(context: &Context, args: &EventEndArgs) -> Result<Event, Failure> {
-    let mut event = find(context, &args.event)?;
+    let mut event = events::find(context, &args.event)?;
     event.ended_at_us = Some(instant(args.at));
     event.outcome = args.outcome.clone().or(event.outcome);
     event.revision += 1;
-    save(context, event)
-}
-
-/// The event with this ID, or the newest for `latest`.
-pub(crate) fn find(context: &Context, id: &str) -> Result<Event, Failure> {
-    let folder = &context.config.state;
-    let events = Event::load_all(folder)
-        .with_context(|| format!("read the events in {}", folder.display()))
-        .map_err(Failure::cannot_tell)?;
-    let found = match id {
-        "latest" => events.last(),
-        _ => events.iter().find(|event| event.event_id == id),
-    };
-    found.cloned().ok_or_else(|| {
-        Failure::refused(anyhow!(
-            "no event `{id}` in {}; `driftline event list` shows those that are there, `event start` declares one",
-            folder.display()
-        ))
-    })
-}
-
-fn save(context: &Context, event: Event) -> Result<Event, Failure> {
-    let folder = &context.config.state;
-    event
-        .save(folder)
-        .with_context(|| format!("write event {} to {}", event.event_id, folder.display()))
-        .map_err(Failure::cannot_tell)?;
-    reports::render::write_event(&context.output, &event.event_id, &event)
-        .with_context(|| format!("write the events table to {}", context.output.display()))
-        .map_err(Failure::cannot_tell)?;
-    Ok(event)
+    events::save(context, event)
 }
 
 fn instant(at: Option<Timestamp>) -> i64 {

@@ -7,11 +7,11 @@ use reports::gate::{self, GateReport, Policy, Supplied};
 use reports::runs;
 use reports::tables::{Hex, RunKind, RunRow, RunStatus};
 
-use super::{Context, event, print};
+use super::{Context, print};
 use crate::cli::{Format, GateArgs};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::run::{self, Run};
-use crate::topology;
+use crate::{events, topology};
 
 /// Policies that come with driftline, by name.
 const SHIPPED: [(&str, &str); 1] = [("ninety-day", gate::NINETY_DAY)];
@@ -45,7 +45,7 @@ pub(crate) fn judge(context: &Context, args: &GateArgs) -> Result<GateReport, Fa
     let supplied = supplied(args.evidence.as_deref(), &policy)?;
     let run = Run::begin();
     let event_id = match &args.event {
-        Some(id) => Some(event::find(context, id)?.event_id),
+        Some(id) => Some(events::find(context, id)?.event_id),
         None => None,
     };
     let request = gate::Request {

@@ -1,37 +1,32 @@
 //! `driftline reconcile run`
 
-use std::io::IsTerminal as _;
+mod fork;
+mod job;
+mod progress;
+
 use std::path::PathBuf;
 
 use anyhow::{Context as _, anyhow};
-use reconcile::{
-    FenceKind, ForkEvidence, KeyDisclosure, KeySecret, Limits, NotSelected, Pair, Request, Selected, Settings, Side,
-};
+use reconcile::{KeyDisclosure, KeySecret, Limits, Request};
 use reports::Event;
 use reports::render::{Findings, JOURNAL_KIND, ReconcileContext, render_reconcile};
 use reports::runs;
 use reports::tables::{Hex, RunKind, RunRow, RunStatus};
-use stores::{Collection, End, Identity, Relation};
+use stores::Identity;
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, event, print};
-use crate::cli::{Format, ReconcileArgs, RelationArg};
-use crate::config::Tables;
+use self::fork::fork;
+use self::job::{Ends, Job, jobs, open, select};
+use self::progress::Progress;
+use super::{Context, print};
+use crate::cli::{Format, ReconcileArgs};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::run::{self, Run};
-use crate::selection::Selection;
-use crate::stop;
-use crate::topology::{self, Unit};
+use crate::topology;
+use crate::{events, stop};
 
 /// Keys that the terminal shows; all of them are in the divergences table.
 const KEYS_SHOWN_MAX: usize = 20;
-
-/// Tries of each question before the run begins. One that fails may be the fault of a standby that goes on replaying.
-const OPENING_TRIES: u32 = 2;
-
-/// A transaction is taken to have lasted at least as long as this around a fork, unless the old primary shows a longer one: how long they
-/// really were is not on record anywhere. A change that is dated so shortly before the fork has an unknown origin.
-const LONGEST_TRANSACTION_MIN_US: u64 = 60_000_000;
 
 pub(super) async fn run(context: &Context, args: &ReconcileArgs) -> Outcome {
     let stop = stop::on_signal()
@@ -90,10 +85,10 @@ pub(crate) async fn compare(
     args: &ReconcileArgs,
     stop: CancellationToken,
 ) -> Result<Compared, Failure> {
-    let event = args.event.as_deref().map(|id| event::find(context, id)).transpose()?;
+    let event = args.event.as_deref().map(|id| events::find(context, id)).transpose()?;
     let run = Run::begin();
     let units = topology::units(&context.config);
-    let jobs = jobs(&units, &args.dataset)?;
+    let (jobs, not_compared) = jobs(&units, &args.dataset)?;
     let mut row = RunRow::begin(
         RunKind::Reconcile,
         run.id.clone(),
@@ -110,6 +105,9 @@ pub(crate) async fn compare(
         findings: Vec::new(),
         not_compared: Vec::new(),
     };
+    for reason in not_compared {
+        compared.missed(&Failure::cannot_tell(anyhow!(reason)));
+    }
     let mut miss_probability = 0.0;
     let mut identities: Vec<(String, Identity)> = Vec::new();
     let ready = ready(args, &jobs, &stop, &mut compared).await?;
@@ -193,56 +191,6 @@ fn worst(exit: Exit, code: u8) -> Exit {
     }
 }
 
-/// One dataset over one pair.
-struct Job<'a> {
-    unit: &'a Unit<'a>,
-    dataset: &'a str,
-    tables: &'a Tables,
-    secondary: &'a str,
-}
-
-impl Job<'_> {
-    fn about(&self) -> String {
-        let primary = self.unit.primary();
-        format!("dataset {}, {primary} against {}", self.dataset, self.secondary)
-    }
-}
-
-/// Both ends of one job, and what is there.
-struct Ends {
-    pair: Pair,
-    reached: [(String, Identity); 2],
-    selected: Vec<Selected>,
-    not_selected: Vec<NotSelected>,
-}
-
-fn jobs<'a>(units: &'a [Unit<'a>], wanted: &[String]) -> Result<Vec<Job<'a>>, Failure> {
-    let known: Vec<&str> = units.iter().flat_map(|unit| unit.datasets.keys().copied()).collect();
-    if let Some(name) = wanted.iter().find(|name| !known.contains(&name.as_str())) {
-        return Err(Failure::refused(anyhow!(
-            "unknown dataset `{name}`; known: {}",
-            known.join(", ")
-        )));
-    }
-    let mut jobs = Vec::new();
-    for unit in units {
-        for (dataset, tables) in unit.tables() {
-            if wanted.is_empty() || wanted.iter().any(|name| name == dataset) {
-                jobs.extend(unit.secondaries().map(|secondary| Job {
-                    unit,
-                    dataset,
-                    tables,
-                    secondary,
-                }));
-            }
-        }
-    }
-    if jobs.is_empty() {
-        return Err(Failure::refused(anyhow!("the configuration has no dataset to compare")));
-    }
-    Ok(jobs)
-}
-
 async fn job_result(
     context: &Context,
     args: &ReconcileArgs,
@@ -299,124 +247,6 @@ impl From<reconcile::ReconcileError> for Failure {
     }
 }
 
-async fn open(args: &ReconcileArgs, job: &Job<'_>) -> Result<Ends, Failure> {
-    let unit = job.unit;
-    let primary = unit.writer_end(unit.primary()).await?;
-    let stated = match args.relation {
-        Some(RelationArg::Replicating) => Some(Relation::Replicating),
-        Some(RelationArg::Independent) => Some(Relation::Independent),
-        None => unit.aurora().and_then(|aurora| aurora.relation),
-    };
-    // A replicating secondary is read where readers read; an independent one is a writer of its own.
-    let reader = unit.reader_end(job.secondary).await?;
-    let (a, b) = (identity(&primary).await?, identity(&reader).await?);
-    if a.same_data(&b) {
-        return Err(Failure::from(reconcile::ReconcileError::SameData {
-            primary_site: unit.primary().to_owned(),
-            secondary_site: job.secondary.to_owned(),
-            instance: b.instance,
-        }));
-    }
-    let relation = topology::relation(stated, &a, &b).map_err(|problem| Failure::refused(anyhow!(problem)))?;
-    let (secondary, fence) = match relation {
-        Relation::Replicating => (reader, FenceKind::Lsn),
-        Relation::Independent | Relation::Frozen => (unit.writer_end(job.secondary).await?, FenceKind::None),
-    };
-    let reached = [(unit.primary().to_owned(), a), (job.secondary.to_owned(), b)];
-    let pair = Pair {
-        primary,
-        secondary,
-        relation,
-        fence,
-    };
-    Ok(Ends {
-        pair,
-        reached,
-        selected: Vec::new(),
-        not_selected: Vec::new(),
-    })
-}
-
-/// Every collection of both ends, by name, told apart by the dataset's patterns.
-async fn select(pair: &Pair, job: &Job<'_>) -> Result<(Vec<Selected>, Vec<NotSelected>), Failure> {
-    let selection = Selection::of(job.tables).map_err(Failure::refused)?;
-    let (primary, secondary) = (collections(&pair.primary).await?, collections(&pair.secondary).await?);
-    let everything: Vec<Collection> = primary.iter().chain(&secondary).cloned().collect();
-    let unmatched = selection.unmatched(&everything);
-    if !unmatched.is_empty() {
-        return Err(Failure::cannot_tell(anyhow!(
-            "pattern {} matches no table at either site; correct `tables`, or look at the tables with `driftline check`",
-            unmatched
-                .iter()
-                .map(|pattern| format!("`{pattern}`"))
-                .collect::<Vec<_>>()
-                .join(", ")
-        )));
-    }
-    if let Some(name) = job
-        .tables
-        .table
-        .keys()
-        .find(|name| !everything.iter().any(|one| one.name == **name))
-    {
-        return Err(Failure::cannot_tell(anyhow!(
-            "settings are given for table {name}, which neither site has"
-        )));
-    }
-    let mut names: Vec<&str> = everything.iter().map(|collection| collection.name.as_str()).collect();
-    names.sort_unstable();
-    names.dedup();
-    let (mut selected, mut not_selected) = (Vec::new(), Vec::new());
-    for name in names {
-        let find = |side: &[Collection]| side.iter().find(|collection| collection.name == name).cloned();
-        let (primary, secondary) = (find(&primary), find(&secondary));
-        let is_canary = [&primary, &secondary]
-            .into_iter()
-            .flatten()
-            .any(|collection| collection.is_canary);
-        if selection.selects(name) && !is_canary {
-            let table = job.tables.table.get(name).cloned().unwrap_or_default();
-            let settings = Settings {
-                changed_at: table.changed_at,
-                exclude_columns: table.exclude_columns,
-            };
-            selected.push(Selected {
-                primary,
-                secondary,
-                settings,
-            });
-        } else {
-            not_selected.push(NotSelected { primary, secondary });
-        }
-    }
-    Ok((selected, not_selected))
-}
-
-async fn collections(end: &End) -> Result<Vec<Collection>, Failure> {
-    let catalog = end
-        .catalog
-        .as_ref()
-        .ok_or_else(|| Failure::refused(anyhow!("site {}: this store has no catalog to compare", end.site)))?;
-    // A standby may cancel what is asked of its catalog, too.
-    Ok(reconcile::asked(&opening(), &end.site, || catalog.collections())
-        .await
-        .0?)
-}
-
-/// Bounds of the first look at both ends: an address where nobody answers is told soon.
-fn opening() -> Limits {
-    Limits {
-        attempts_max: OPENING_TRIES,
-        ..Limits::default()
-    }
-}
-
-async fn identity(end: &End) -> Result<Identity, Failure> {
-    Ok(reconcile::asked(&opening(), &end.site, || end.identify.identity())
-        .await
-        .0?)
-}
-
 fn key_secret(context: &Context) -> Result<Option<KeySecret>, Failure> {
     let settings = &context.config.defaults.reconcile;
     match (&settings.key_hash, settings.keys) {
@@ -428,106 +258,10 @@ fn key_secret(context: &Context) -> Result<Option<KeySecret>, Failure> {
     }
 }
 
-/// What the event proves about the fork of this pair. An event that does not touch the dataset, or whose sites are others, is refused.
-async fn fork(event: &Event, job: &Job<'_>, pair: &Pair) -> Result<Option<ForkEvidence>, Failure> {
-    if !event.datasets.is_empty() && !event.datasets.iter().any(|dataset| dataset == job.dataset) {
-        return Ok(None);
-    }
-    let old_side = if event.from_site == pair.primary.site {
-        Side::Primary
-    } else if event.from_site == pair.secondary.site {
-        Side::Secondary
-    } else {
-        return Err(Failure::refused(anyhow!(
-            "event {} left site {}, which is not one of this pair",
-            event.event_id,
-            event.from_site
-        )));
-    };
-    let Some(fork) = event.forks.get(job.unit.name) else {
-        return Err(Failure::cannot_tell(anyhow!(
-            "event {} has no fork for connection {}: run `driftline event mark promoted` while the promoted server has not restarted",
-            event.event_id,
-            job.unit.name
-        )));
-    };
-    let old_end = match old_side {
-        Side::Primary => &pair.primary,
-        Side::Secondary => &pair.secondary,
-    };
-    let seen = match &old_end.status {
-        Some(status) => status.status().await?.longest_transaction_us,
-        None => None,
-    };
-    Ok(Some(ForkEvidence {
-        fork: fork.clone(),
-        old_side,
-        longest_transaction_us: seen.unwrap_or(0).max(LONGEST_TRANSACTION_MIN_US),
-    }))
-}
-
 fn journal_path(context: &Context, run: &Run, job: &Job<'_>) -> Result<PathBuf, Failure> {
     let folder = context.output.join("_work").join(&run.id);
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("make the folder {}", folder.display()))
         .map_err(Failure::cannot_tell)?;
     Ok(folder.join(format!("{}.{}.journal", job.dataset, job.secondary)))
-}
-
-/// Progress for people: a bar on a terminal, a line a table in a log.
-struct Progress {
-    bar: indicatif::ProgressBar,
-    dataset: String,
-}
-
-impl Progress {
-    fn new(dataset: &str) -> Self {
-        let bar = if std::io::stderr().is_terminal() {
-            indicatif::ProgressBar::new(0)
-        } else {
-            indicatif::ProgressBar::hidden()
-        };
-        if let Ok(style) = indicatif::ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} chunks") {
-            bar.set_style(style);
-        }
-        Self {
-            bar,
-            dataset: dataset.to_owned(),
-        }
-    }
-
-    fn tell(&self, event: &reconcile::Event) {
-        use reconcile::Event as E;
-        match event {
-            E::Planned { collections, chunks } => {
-                self.bar.set_length(*chunks);
-                tracing::info!(dataset = self.dataset, collections, chunks, "planned");
-            }
-            E::LinkProved { primary, secondary } => {
-                tracing::info!(
-                    dataset = self.dataset,
-                    primary,
-                    secondary,
-                    "the link is proved by a canary"
-                );
-            }
-            E::Begun { collection, .. } => self.bar.set_message(collection.clone()),
-            E::Narrowing { collection, chunk_id } => {
-                tracing::debug!(collection, chunk_id, "digests differ; looking for the keys");
-            }
-            E::ChunkDone { .. } => self.bar.inc(1),
-            E::Done(coverage) => tracing::info!(
-                dataset = self.dataset,
-                collection = coverage.collection,
-                state = coverage.state.word(),
-                confirmed = coverage.confirmed,
-                reason = coverage.reason,
-                "compared"
-            ),
-        }
-    }
-
-    fn end(&self) {
-        self.bar.finish_and_clear();
-    }
 }

@@ -8,8 +8,9 @@ use reports::runs;
 use reports::tables::{Hex, RunKind, RunRow, RunStatus};
 use stores::Fork;
 
-use super::{Context, event, print, probe};
+use super::{Context, print, probe};
 use crate::cli::{Format, RpoArgs};
+use crate::events;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::run::{self, Run};
 use crate::topology::{self, Unit};
@@ -27,7 +28,7 @@ pub(super) async fn run(context: &Context, args: &RpoArgs) -> Outcome {
 
 /// Judges every route that the event touched, and writes what it proves.
 pub(crate) async fn prove(context: &Context, id: &str) -> Result<Loss, Failure> {
-    let event = event::find(context, id)?;
+    let event = events::find(context, id)?;
     let run = Run::begin();
     let mut results = Vec::new();
     for unit in topology::units(&context.config) {

@@ -106,12 +106,7 @@ fn connection_sites(
 
 fn dataset_refers(config: &Config, spans: &Spans<'_>, name: &str, tables: &Tables) -> Result<(), ConfigError> {
     let base = ["dataset", name, "aurora"];
-    if !config.connection.contains_key(&tables.connection) {
-        let path = [&base[..], &["connection"]].concat();
-        return Err(spans
-            .fault(&path, format!("unknown connection `{}`", tables.connection))
-            .suggest(&tables.connection, config.connection.keys().map(String::as_str)));
-    }
+    connection_exists(config, spans, &base, &tables.connection)?;
     if tables.tables.is_empty() {
         let path = [&base[..], &["tables"]].concat();
         return Err(spans
@@ -135,6 +130,27 @@ fn dataset_refers(config: &Config, spans: &Spans<'_>, name: &str, tables: &Table
     Ok(())
 }
 
+/// A dataset lies on a connection of its own store.
+fn connection_exists(config: &Config, spans: &Spans<'_>, base: &[&str; 3], name: &str) -> Result<(), ConfigError> {
+    let of_store = config.connection.iter().filter(|(_, one)| one.store() == base[2]);
+    let known: Vec<&str> = of_store.map(|(name, _)| name.as_str()).collect();
+    if known.contains(&name) {
+        return Ok(());
+    }
+    let path = [&base[..], &["connection"]].concat();
+    if let Some(other) = config.connection.get(name) {
+        let fault = format!(
+            "connection `{name}` is {}, and this dataset is {}",
+            other.store(),
+            base[2]
+        );
+        return Err(spans.fault(&path, fault));
+    }
+    Err(spans
+        .fault(&path, format!("unknown connection `{name}`"))
+        .suggest(name, known.into_iter()))
+}
+
 fn topics_refer(
     config: &Config,
     spans: &Spans<'_>,
@@ -142,19 +158,7 @@ fn topics_refer(
     topics: &stores::kafka::Topics,
 ) -> Result<(), ConfigError> {
     let base = ["dataset", name, "kafka"];
-    let known = || {
-        let kafka = config
-            .connection
-            .iter()
-            .filter(|(_, one)| matches!(one, Connection::Kafka(_)));
-        kafka.map(|(name, _)| name.as_str())
-    };
-    if !known().any(|known| known == topics.connection) {
-        let path = [&base[..], &["connection"]].concat();
-        return Err(spans
-            .fault(&path, format!("unknown Kafka connection `{}`", topics.connection))
-            .suggest(&topics.connection, known()));
-    }
+    connection_exists(config, spans, &base, &topics.connection)?;
     if topics.topics.is_empty() {
         let path = [&base[..], &["topics"]].concat();
         return Err(spans
@@ -194,7 +198,7 @@ fn own_sites(
             .fault(&base, format!("dataset `{name}` has no writers"))
             .advise("state who takes writes now: `writers = [\"SITE\"]` at the top of the file, or in this dataset"));
     }
-    for writer in writers.iter().filter(|writer| !config.site.contains_key(*writer)) {
+    if let Some(writer) = writers.iter().find(|writer| !config.site.contains_key(*writer)) {
         let path = [&base[..], &["writers"]].concat();
         return Err(spans
             .fault(&path, format!("unknown site `{writer}`"))
@@ -203,7 +207,7 @@ fn own_sites(
     for (index, named) in sites.iter().enumerate() {
         let Some(named) = named else { continue };
         let index = index.to_string();
-        for site in named.iter().filter(|site| !config.site.contains_key(**site)) {
+        if let Some(site) = named.iter().find(|site| !config.site.contains_key(**site)) {
             let path = [&path[..], &[&index, site]].concat();
             return Err(spans
                 .fault_at_key(&path, format!("unknown site `{site}`"))

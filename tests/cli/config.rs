@@ -193,3 +193,109 @@ fn stated_writers_are_checked() {
     assert!(run("usw9").expect(2).stderr.contains("unknown site `usw9`"));
     assert!(run("dc=usw2").expect(2).stderr.contains("unknown connection `dc`"));
 }
+
+/// All four stores in one file.
+const FOUR: &str = r#"writers = ["use1"]
+[site.use1]
+region = "us-east-1"
+endpoint_url = { s3 = "http://127.0.0.1:9000", dynamodb = "http://127.0.0.1:8000" }
+credentials = { access_key_id = "lab", secret_access_key = { env = "DRIFTLINE_TEST_KEY" } }
+[site.usw2]
+region = "us-west-2"
+[connection.msk.kafka]
+tls = "disable"
+mapping = { "use1->usw2" = "use1.{topic}" }
+sites.use1 = { bootstrap = ["127.0.0.1:9092"] }
+sites.usw2 = { bootstrap = ["127.0.0.1:9093"] }
+[dataset.profiles.dynamodb]
+tables = ["profiles", { use1 = "catalog", usw2 = "catalog_v2" }]
+writers = ["use1", "usw2"]
+[dataset.media.s3]
+buckets = [{ use1 = "media-use1", usw2 = "media-usw2", prefix = "img/" }]
+[dataset.events.kafka]
+connection = "msk"
+topics = ["orders", "pay*"]
+"#;
+
+#[test]
+fn every_store_is_configured_in_its_own_words_and_printed_again() {
+    let printed = print(FOUR).expect(0).stdout;
+    for words in [
+        "prefix = \"img/\"",
+        "catalog_v2",
+        "use1.{topic}",
+        "topic = \"driftline-canary\"",
+        "DRIFTLINE_TEST_KEY",
+    ] {
+        assert!(printed.contains(words), "{words}: {printed}");
+    }
+    assert_eq!(
+        print(&printed).expect(0).stdout,
+        printed,
+        "what is printed can be read again"
+    );
+}
+
+#[test]
+fn a_fault_of_any_store_is_shown_at_its_place() {
+    for (from, to, place, words) in [
+        (
+            "{ use1 = \"catalog\", usw2 = ",
+            "{ use1 = \"catalog\", usw9 = ",
+            "14:43",
+            "unknown site `usw9`",
+        ),
+        (
+            "{ use1 = \"media-use1\", usw2 =",
+            "{ use1 = \"media-use1\", usw9 =",
+            "17:35",
+            "unknown site `usw9`",
+        ),
+        (
+            "connection = \"msk\"",
+            "connection = \"mks\"",
+            "19:14",
+            "did you mean `msk`",
+        ),
+        ("[\"orders\", \"pay*\"]", "[]", "20:10", "selects nothing"),
+        (
+            "writers = [\"use1\", \"usw2\"]",
+            "writers = [\"use2\"]",
+            "15:11",
+            "unknown site `use2`",
+        ),
+        ("sites.usw2 = {", "sites.usw3 = {", "12:7", "unknown site `usw3`"),
+        ("buckets = [{", "buckets = [{ region = 5,", "17:23", "string"),
+        (
+            "endpoint_url = { s3",
+            "endpoint_url = { s4",
+            "4:18",
+            "did you mean `s3`",
+        ),
+    ] {
+        assert!(FOUR.contains(from), "{from}");
+        refused(&FOUR.replace(from, to), place, &[words]);
+    }
+}
+
+#[test]
+fn writers_of_a_dataset_without_a_connection_can_be_stated() {
+    let folder = tempfile::tempdir().expect("make a folder");
+    let path = folder.path().join("driftline.toml");
+    std::fs::write(&path, FOUR).expect("write the configuration");
+    let run = |word: &str| {
+        finish(
+            driftline()
+                .arg("--config")
+                .arg(&path)
+                .args(["--writers", word, "config", "print"]),
+        )
+    };
+    assert!(run("profiles=usw2").expect(0).stdout.contains("writers = [\"usw2\"]"));
+    assert!(
+        run("events=usw2")
+            .expect(2)
+            .stderr
+            .contains("unknown connection `events`")
+    );
+}

@@ -1,0 +1,197 @@
+//! What is to be compared: each dataset over each pair of sites, and the ends of each pair.
+
+use anyhow::anyhow;
+use reconcile::{FenceKind, Limits, NotSelected, Pair, Selected, Settings};
+use stores::{Collection, End, Identity, Relation};
+
+use crate::cli::{ReconcileArgs, RelationArg};
+use crate::config::Tables;
+use crate::exit::Failure;
+use crate::selection::Selection;
+use crate::topology::{self, Unit};
+
+/// Tries of each question before the run begins. One that fails may be the fault of a standby that goes on replaying.
+const OPENING_TRIES: u32 = 2;
+
+/// One dataset over one pair.
+pub(super) struct Job<'a> {
+    pub(super) unit: &'a Unit<'a>,
+    pub(super) dataset: &'a str,
+    pub(super) tables: &'a Tables,
+    pub(super) secondary: &'a str,
+}
+
+impl Job<'_> {
+    pub(super) fn about(&self) -> String {
+        let primary = self.unit.primary();
+        format!("dataset {}, {primary} against {}", self.dataset, self.secondary)
+    }
+}
+
+/// Both ends of one job, and what is there.
+pub(super) struct Ends {
+    pub(super) pair: Pair,
+    pub(super) reached: [(String, Identity); 2],
+    pub(super) selected: Vec<Selected>,
+    pub(super) not_selected: Vec<NotSelected>,
+}
+
+/// The comparisons that are wanted; an empty list of datasets means all. The second list says why a dataset that is wanted is not
+/// compared: leaving it out in silence would pass for "equal".
+///
+/// # Errors
+/// An unknown dataset, or none at all.
+pub(super) fn jobs<'a>(units: &'a [Unit<'a>], wanted: &[String]) -> Result<(Vec<Job<'a>>, Vec<String>), Failure> {
+    let known: Vec<&str> = units.iter().flat_map(|unit| unit.datasets.keys().copied()).collect();
+    if let Some(name) = wanted.iter().find(|name| !known.contains(&name.as_str())) {
+        return Err(Failure::refused(anyhow!(
+            "unknown dataset `{name}`; known: {}",
+            known.join(", ")
+        )));
+    }
+    let is_wanted = |dataset: &str| wanted.is_empty() || wanted.iter().any(|name| name == dataset);
+    let (mut jobs, mut not_compared) = (Vec::new(), Vec::new());
+    for unit in units {
+        for (dataset, tables) in unit.tables() {
+            if is_wanted(dataset) {
+                jobs.extend(unit.secondaries().map(|secondary| Job {
+                    unit,
+                    dataset,
+                    tables,
+                    secondary,
+                }));
+            }
+        }
+    }
+    let others = units.iter().filter(|unit| unit.aurora().is_none());
+    let mut others: Vec<(&str, &str)> = others
+        .flat_map(|unit| unit.datasets.keys().map(|dataset| (*dataset, unit.store())))
+        .filter(|(dataset, _)| is_wanted(dataset))
+        .collect();
+    others.dedup();
+    not_compared.extend(others.into_iter().map(|(dataset, store)| {
+        format!("dataset {dataset}: this version compares PostgreSQL only, not {store}; its lag and loss are probed")
+    }));
+    if jobs.is_empty() && not_compared.is_empty() {
+        return Err(Failure::refused(anyhow!("the configuration has no dataset to compare")));
+    }
+    Ok((jobs, not_compared))
+}
+
+pub(super) async fn open(args: &ReconcileArgs, job: &Job<'_>) -> Result<Ends, Failure> {
+    let unit = job.unit;
+    let primary = unit.writer_end(unit.primary()).await?;
+    let stated = match args.relation {
+        Some(RelationArg::Replicating) => Some(Relation::Replicating),
+        Some(RelationArg::Independent) => Some(Relation::Independent),
+        None => unit.aurora().and_then(|aurora| aurora.relation),
+    };
+    // A replicating secondary is read where readers read; an independent one is a writer of its own.
+    let reader = unit.reader_end(job.secondary).await?;
+    let (a, b) = (identity(&primary).await?, identity(&reader).await?);
+    if a.same_data(&b) {
+        return Err(Failure::from(reconcile::ReconcileError::SameData {
+            primary_site: unit.primary().to_owned(),
+            secondary_site: job.secondary.to_owned(),
+            instance: b.instance,
+        }));
+    }
+    let relation = topology::relation(stated, &a, &b).map_err(|problem| Failure::refused(anyhow!(problem)))?;
+    let (secondary, fence) = match relation {
+        Relation::Replicating => (reader, FenceKind::Lsn),
+        Relation::Independent | Relation::Frozen => (unit.writer_end(job.secondary).await?, FenceKind::None),
+    };
+    let reached = [(unit.primary().to_owned(), a), (job.secondary.to_owned(), b)];
+    let pair = Pair {
+        primary,
+        secondary,
+        relation,
+        fence,
+    };
+    Ok(Ends {
+        pair,
+        reached,
+        selected: Vec::new(),
+        not_selected: Vec::new(),
+    })
+}
+
+/// Every collection of both ends, by name, told apart by the dataset's patterns.
+pub(super) async fn select(pair: &Pair, job: &Job<'_>) -> Result<(Vec<Selected>, Vec<NotSelected>), Failure> {
+    let selection = Selection::of(job.tables).map_err(Failure::refused)?;
+    let (primary, secondary) = (collections(&pair.primary).await?, collections(&pair.secondary).await?);
+    let everything: Vec<Collection> = primary.iter().chain(&secondary).cloned().collect();
+    let unmatched = selection.unmatched(&everything);
+    if !unmatched.is_empty() {
+        return Err(Failure::cannot_tell(anyhow!(
+            "pattern {} matches no table at either site; correct `tables`, or look at the tables with `driftline check`",
+            unmatched
+                .iter()
+                .map(|pattern| format!("`{pattern}`"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        )));
+    }
+    if let Some(name) = job
+        .tables
+        .table
+        .keys()
+        .find(|name| !everything.iter().any(|one| one.name == **name))
+    {
+        return Err(Failure::cannot_tell(anyhow!(
+            "settings are given for table {name}, which neither site has"
+        )));
+    }
+    let mut names: Vec<&str> = everything.iter().map(|collection| collection.name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let (mut selected, mut not_selected) = (Vec::new(), Vec::new());
+    for name in names {
+        let find = |side: &[Collection]| side.iter().find(|collection| collection.name == name).cloned();
+        let (primary, secondary) = (find(&primary), find(&secondary));
+        let is_canary = [&primary, &secondary]
+            .into_iter()
+            .flatten()
+            .any(|collection| collection.is_canary);
+        if selection.selects(name) && !is_canary {
+            let table = job.tables.table.get(name).cloned().unwrap_or_default();
+            let settings = Settings {
+                changed_at: table.changed_at,
+                exclude_columns: table.exclude_columns,
+            };
+            selected.push(Selected {
+                primary,
+                secondary,
+                settings,
+            });
+        } else {
+            not_selected.push(NotSelected { primary, secondary });
+        }
+    }
+    Ok((selected, not_selected))
+}
+
+async fn collections(end: &End) -> Result<Vec<Collection>, Failure> {
+    let catalog = end
+        .catalog
+        .as_ref()
+        .ok_or_else(|| Failure::refused(anyhow!("site {}: this store has no catalog to compare", end.site)))?;
+    // A standby may cancel what is asked of its catalog, too.
+    Ok(reconcile::asked(&opening(), &end.site, || catalog.collections())
+        .await
+        .0?)
+}
+
+/// Bounds of the first look at both ends: an address where nobody answers is told soon.
+fn opening() -> Limits {
+    Limits {
+        attempts_max: OPENING_TRIES,
+        ..Limits::default()
+    }
+}
+
+async fn identity(end: &End) -> Result<Identity, Failure> {
+    Ok(reconcile::asked(&opening(), &end.site, || end.identify.identity())
+        .await
+        .0?)
+}
