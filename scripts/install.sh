@@ -2,10 +2,12 @@
 # Installs what a bare Debian 12 with Rust lacks, and says what it installs. Runs as root, or through sudo.
 #   install.sh demo   what `make demo` needs: PostgreSQL 15 and a C compiler
 #   install.sh bench  and Python on top
-#   install.sh test   and what `make test` needs on top: Python readers of Parquet, cargo-deny
+#   install.sh test   and what `make test` needs on top: Python readers of Parquet, cargo-deny, Apache Kafka
+#   install.sh kafka  Apache Kafka and its mirror alone
 set -euo pipefail
 
 CARGO_DENY_VERSION=0.20.2
+KAFKA_VERSION=4.3.1 # 4.4.0 is not complete in the registry
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/driftline
 here=$(cd "$(dirname "$0")/.." && pwd)
 
@@ -33,6 +35,24 @@ apt_missing() {
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
+# Apache Kafka with MirrorMaker 2, as jars: the lab starts brokers of its own from them.
+install_kafka() {
+    local kafka=$cache/kafka java=() maven=()
+    [ -e "$kafka/$KAFKA_VERSION" ] && return
+    command -v java >/dev/null || java=(openjdk-17-jre-headless)
+    command -v mvn >/dev/null || maven=(maven)
+    [ ${#java[@]} -eq 0 ] && [ ${#maven[@]} -eq 0 ] || apt_missing "${java[@]}" "${maven[@]}"
+    say "Apache Kafka $KAFKA_VERSION with MirrorMaker 2 (into $kafka)"
+    rm -rf "$kafka"
+    mkdir -p "$kafka"
+    sed "s/KAFKA_VERSION/$KAFKA_VERSION/" "$here/scripts/kafka-pom.xml" >"$kafka/pom.xml"
+    mvn -B -q -f "$kafka/pom.xml" org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies \
+        -DincludeScope=runtime -DoutputDirectory="$kafka/lib" >/dev/null
+    touch "$kafka/$KAFKA_VERSION"
+}
+
+[ "${1:-demo}" = kafka ] && { install_kafka; exit 0; }
+
 command -v cargo >/dev/null || { say "cargo is missing: install Rust first (rustup)"; exit 1; }
 compiler=()
 command -v cc >/dev/null || compiler=(gcc libc6-dev)
@@ -58,3 +78,5 @@ if [ "$(cargo deny --version 2>/dev/null)" != "cargo-deny $CARGO_DENY_VERSION" ]
     say "cargo install cargo-deny $CARGO_DENY_VERSION"
     cargo install -q cargo-deny --locked --no-default-features --version "$CARGO_DENY_VERSION"
 fi
+
+install_kafka

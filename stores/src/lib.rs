@@ -41,7 +41,7 @@ pub use meter::{Meter, Usage};
 pub use ranged::{Listing, Ranged};
 pub use reread::{Fence, KEYS_PER_READ_MAX, Position, ReadRequest, Reading, Readings, Reread, Row, Snapshot};
 pub use site_names::SiteNames;
-pub use status::{Fork, NativeStatus, Status};
+pub use status::{CollectionLag, Fork, NativeStatus, Status};
 
 /// One end of a pair: the abilities of one connection on one site. `None`: this store does not have it.
 #[derive(Debug, Clone)]

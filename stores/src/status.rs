@@ -1,5 +1,7 @@
 //! What a store says of its own replication.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +37,19 @@ pub struct NativeStatus {
     pub longest_transaction_us: Option<u64>,
     /// Whether this end takes part in a logical subscription or publication.
     pub is_logical: bool,
+    /// Lag of single collections by their name at the primary, where the store accounts for them (mirrored topics of Kafka). One that is
+    /// absent was not collected.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub collections: BTreeMap<String, CollectionLag>,
+}
+
+/// Lag of one collection by the store's own account. `None` is not collected, and never zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CollectionLag {
+    /// Records of the primary that are not at the secondary yet.
+    pub lag_records: Option<u64>,
+    /// Lag in time, microseconds.
+    pub lag_us: Option<u64>,
 }
 
 /// Where an old primary and a promoted secondary parted.

@@ -140,6 +140,7 @@ impl Status for OneEnd {
             link: None,
             longest_transaction_us: None,
             is_logical: world.faults.is_logical,
+            collections: std::collections::BTreeMap::new(),
         })
     }
 

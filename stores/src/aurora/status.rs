@@ -198,6 +198,7 @@ impl Figures {
             link,
             longest_transaction_us: self.longest_transaction_us(),
             is_logical: self.is_logical,
+            collections: std::collections::BTreeMap::new(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! `[connection.NAME.kafka]` and `[dataset.NAME.kafka]`.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -86,6 +87,88 @@ pub struct CanaryPlace {
     pub topic: String,
 }
 
+/// Stands for the topic's own name in a mapping.
+const TOPIC_WORD: &str = "{topic}";
+
+impl Config {
+    /// What the types alone cannot hold: addresses that are none, routes between unknown sites, a password or data in clear over a network.
+    ///
+    /// # Errors
+    /// The reason, in words that name the site or the route.
+    pub fn check(&self) -> Result<(), String> {
+        for (site, cluster) in &self.sites {
+            if cluster.bootstrap.is_empty() {
+                return Err(format!(
+                    "site {site} names no broker; bootstrap wants host:port of some"
+                ));
+            }
+            for broker in &cluster.bootstrap {
+                let host =
+                    host(broker).ok_or_else(|| format!("site {site}: `{broker}` is not host:port of a broker"))?;
+                if self.tls == Tls::Disable && !is_loopback(host) {
+                    return Err(format!(
+                        "tls = \"disable\" is for loopback hosts only, and site {site} is at {host}; \
+                         use tls = {{ ca_file = \"...\" }} or leave tls out"
+                    ));
+                }
+            }
+        }
+        check_mapping(&self.mapping, &self.sites)?;
+        let topic = &self.canary.topic;
+        if !is_topic_name(topic) {
+            return Err(format!("canary.topic: `{topic}` is not a name that Kafka takes"));
+        }
+        Ok(())
+    }
+
+    /// The name at `secondary` of what is called `topic` at `primary`.
+    pub fn mapped(&self, primary: &str, secondary: &str, topic: &str) -> String {
+        match self.mapping.get(&format!("{primary}->{secondary}")) {
+            Some(template) => template.replace(TOPIC_WORD, topic),
+            None => topic.to_owned(),
+        }
+    }
+}
+
+/// Checks that each route of a mapping joins known sites and keeps the topic's name.
+pub(super) fn check_mapping(mapping: &Mapping, sites: &BTreeMap<String, Cluster>) -> Result<(), String> {
+    for (route, template) in mapping {
+        let ends = route.split_once("->").map(|(from, to)| [from.trim(), to.trim()]);
+        let known = ends.is_some_and(|ends| ends.iter().all(|site| sites.contains_key(*site)) && ends[0] != ends[1]);
+        if !known || route.contains(' ') {
+            return Err(format!(
+                "mapping: `{route}` is not a route between two of the sites {}; write it as \"use1->usw2\"",
+                sites.keys().cloned().collect::<Vec<_>>().join(", ")
+            ));
+        }
+        if template.matches(TOPIC_WORD).count() != 1 {
+            return Err(format!("mapping \"{route}\": `{template}` must hold {TOPIC_WORD} once"));
+        }
+    }
+    Ok(())
+}
+
+fn host(broker: &str) -> Option<&str> {
+    let (host, port) = broker.rsplit_once(':')?;
+    let is_host = !host.is_empty() && !host.contains(['/', ' ', ',', '@']);
+    (is_host && port.parse::<u16>().is_ok_and(|port| port > 0)).then_some(host)
+}
+
+fn is_loopback(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// <https://kafka.apache.org/documentation/>: letters, digits, `.`, `_` and `-`, at most 249.
+fn is_topic_name(name: &str) -> bool {
+    const BYTES_MAX: usize = 249;
+    !matches!(name, "" | "." | "..")
+        && name.len() <= BYTES_MAX
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+}
+
 impl Default for CanaryPlace {
     fn default() -> Self {
         Self {
@@ -111,4 +194,56 @@ pub struct Topics {
     /// Labels for policies and queries.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(head: &str, broker: &str) -> Config {
+        let sites = ["use1", "usw2"].map(|site| format!("[sites.{site}]\nbootstrap = [\"{broker}\"]\n"));
+        toml::from_str(&format!("{head}\n{}", sites.concat())).unwrap()
+    }
+
+    #[test]
+    fn data_in_clear_stays_on_this_machine() {
+        let disabled = "tls = \"disable\"";
+        for broker in ["127.0.0.1:9092", "localhost:9092", "[::1]:9092"] {
+            assert_eq!(parsed(disabled, broker).check(), Ok(()));
+        }
+        let refused = parsed(disabled, "b-1.example:9092").check().unwrap_err();
+        assert!(refused.contains("site use1 is at b-1.example"), "{refused}");
+        assert_eq!(parsed("", "b-1.example:9094").check(), Ok(()));
+    }
+
+    #[test]
+    fn an_address_without_a_port_and_a_topic_that_kafka_refuses_are_named() {
+        for broker in ["b-1.example", "b-1.example:", ":9092", "u@b:9092", "b:0"] {
+            let refused = parsed("", broker).check().unwrap_err();
+            assert!(refused.contains("host:port"), "{broker}: {refused}");
+        }
+        let refused = parsed("canary = { topic = \"a b\" }", "b:1").check().unwrap_err();
+        assert!(refused.contains("canary.topic"), "{refused}");
+    }
+
+    #[test]
+    fn a_mapping_joins_two_of_the_sites_and_keeps_the_name() {
+        let mapped = parsed("mapping = { \"use1->usw2\" = \"use1.{topic}\" }", "b:1");
+        assert_eq!(mapped.check(), Ok(()));
+        assert_eq!(mapped.mapped("use1", "usw2", "orders"), "use1.orders");
+        assert_eq!(
+            mapped.mapped("usw2", "use1", "orders"),
+            "orders",
+            "absent: the same name"
+        );
+        for mapping in [
+            "\"use1-usw2\" = \"{topic}\"",
+            "\"use1->euw1\" = \"{topic}\"",
+            "\"use1->use1\" = \"{topic}\"",
+            "\"use1->usw2\" = \"copy\"",
+        ] {
+            let config = parsed(&format!("mapping = {{ {mapping} }}"), "b:1");
+            assert!(config.check().is_err(), "{mapping}");
+        }
+    }
 }

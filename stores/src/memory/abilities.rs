@@ -134,6 +134,7 @@ impl Status for Handle {
                 link,
                 longest_transaction_us: Some(0),
                 is_logical: false,
+                collections: BTreeMap::new(),
             })
         };
         self.request("ask for status", ask).await

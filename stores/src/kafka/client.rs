@@ -1,0 +1,308 @@
+//! Clients of one cluster, and what they are asked without reading a log.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::metadata::Metadata;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::config::{Auth, Config, Mechanism, Tls};
+use super::fault::{self, Note};
+use crate::{Result, StoreError, Trouble};
+
+/// A call that is not answered sooner is given up. Below the engine's own patience, so that the error says why.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(4);
+/// Events that are looked through for the reason of an error.
+const NOTES_READ_MAX: usize = 64;
+
+/// How to reach the cluster of one site. Clients are made when they are needed, with the password as it is then.
+#[derive(Debug, Clone)]
+pub(crate) struct Reach {
+    site: String,
+    bootstrap: String,
+    auth: Option<Auth>,
+    tls: Tls,
+}
+
+/// Keeps what librdkafka reports beside the answers to calls.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Notes {
+    last: Arc<Mutex<Option<Note>>>,
+}
+
+impl ClientContext for Notes {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, line: &str) {
+        tracing::debug!(facility, line, "librdkafka");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let Some(code) = error.rdkafka_error_code().filter(|code| fault::is_worth_noting(*code)) else {
+            return;
+        };
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Note {
+            code,
+            reason: reason.to_owned(),
+        });
+    }
+}
+
+impl ConsumerContext for Notes {}
+
+impl Notes {
+    /// The last report, once.
+    pub(crate) fn take(&self) -> Option<Note> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Reach {
+    /// # Errors
+    /// `Config` when the site is unknown or the configuration does not hold together.
+    pub(crate) fn new(config: &Config, site: &str) -> Result<Self> {
+        let refused = |reason: String| StoreError::Config(Trouble::new(site, "read the configuration", reason));
+        config.check().map_err(refused)?;
+        let cluster = config.sites.get(site).ok_or_else(|| {
+            let known: Vec<&str> = config.sites.keys().map(String::as_str).collect();
+            refused(format!("unknown site; this connection has {}", known.join(", ")))
+        })?;
+        Ok(Self {
+            site: site.to_owned(),
+            bootstrap: cluster.bootstrap.join(","),
+            auth: config.auth.clone(),
+            tls: config.tls.clone(),
+        })
+    }
+
+    pub(crate) fn site(&self) -> &str {
+        &self.site
+    }
+
+    pub(crate) fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
+    /// A client with `own` settings beside those of the connection; what goes wrong with its connections is told to `notes`.
+    pub(crate) fn client<C: FromClientConfigAndContext<Notes>>(
+        &self,
+        tried: &str,
+        own: &[(&str, &str)],
+        notes: &Notes,
+    ) -> Result<C> {
+        let mut settings = ClientConfig::new();
+        for (name, value) in [
+            ("bootstrap.servers", self.bootstrap.as_str()),
+            ("client.id", "driftline"),
+            ("reconnect.backoff.ms", "50"),
+            ("reconnect.backoff.max.ms", "1000"),
+            ("retry.backoff.ms", "50"),
+            ("log.connection.close", "false"),
+            ("security.protocol", self.protocol()),
+        ]
+        .iter()
+        .chain(own)
+        {
+            settings.set(*name, *value);
+        }
+        if let Tls::CaFile(file) = &self.tls {
+            settings.set("ssl.ca.location", file.to_string_lossy());
+        }
+        if let Some(auth) = &self.auth {
+            let password = auth.password.reveal().map_err(|error| {
+                StoreError::Config(Trouble::new(&self.site, tried, error.to_string()).hint("auth refers to it"))
+            })?;
+            let mechanism = match auth.mechanism {
+                Mechanism::Plain => "PLAIN",
+                Mechanism::ScramSha256 => "SCRAM-SHA-256",
+                Mechanism::ScramSha512 => "SCRAM-SHA-512",
+            };
+            settings.set("sasl.mechanism", mechanism);
+            settings.set("sasl.username", &auth.user);
+            settings.set("sasl.password", password.expose());
+        }
+        C::from_config_and_context(&settings, notes.clone()).map_err(|error| fault::of(&self.site, tried, &error, None))
+    }
+
+    fn protocol(&self) -> &'static str {
+        match (&self.tls, &self.auth) {
+            (Tls::Disable, None) => "plaintext",
+            (Tls::Disable, Some(_)) => "sasl_plaintext",
+            (_, None) => "ssl",
+            (_, Some(_)) => "sasl_ssl",
+        }
+    }
+}
+
+/// Runs `work`, which blocks, off the runtime.
+pub(crate) async fn off_runtime<T: Send + 'static>(
+    site: &str,
+    tried: &str,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(StoreError::Retryable {
+            after: None,
+            trouble: Trouble::new(site, tried, error.to_string()),
+        }),
+    }
+}
+
+/// A client that reads no log, so that its questions never wait behind a fetch: a broker answers one request of a connection at a time.
+/// All its methods block, for [`PATIENCE`] at most.
+pub(crate) struct Asks {
+    reach: Reach,
+    held: Mutex<Option<Arc<BaseConsumer<Notes>>>>,
+}
+
+impl std::fmt::Debug for Asks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Asks")
+            .field("reach", &self.reach)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Asks {
+    pub(crate) fn new(reach: Reach) -> Self {
+        Self {
+            reach,
+            held: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
+    pub(crate) fn site(&self) -> &str {
+        &self.reach.site
+    }
+
+    /// What the cluster calls itself, told by a broker that answers now, and the brokers that there are.
+    pub(crate) fn cluster(&self, topic: &str) -> Result<(String, usize)> {
+        const TRIED: &str = "ask for the cluster's identity";
+        let brokers = self.metadata(TRIED, Some(topic))?.brokers().len();
+        let id = self.ask(TRIED, |client| Ok(client.client().fetch_cluster_id(PATIENCE)))?;
+        let id = id.ok_or_else(|| {
+            StoreError::Unsupported(Trouble::new(self.site(), TRIED, "the brokers tell no cluster ID"))
+        })?;
+        Ok((id, brokers))
+    }
+
+    /// Topics and their partitions: of one topic, or of all.
+    pub(crate) fn metadata(&self, tried: &str, topic: Option<&str>) -> Result<Metadata> {
+        self.ask(tried, |client| client.fetch_metadata(topic, PATIENCE))
+    }
+
+    /// The partitions of a topic that is there.
+    pub(crate) fn partitions(&self, topic: &str) -> Result<Vec<i32>> {
+        let tried = format!("list the partitions of topic {topic}");
+        let metadata = self.metadata(&tried, Some(topic))?;
+        let gone = || {
+            self.fault(
+                &tried,
+                &KafkaError::MetadataFetch(rdkafka::types::RDKafkaErrorCode::UnknownTopicOrPartition),
+                None,
+            )
+        };
+        let found = metadata
+            .topics()
+            .iter()
+            .find(|found| found.name() == topic)
+            .ok_or_else(gone)?;
+        if let Some(error) = found.error() {
+            return Err(self.fault(&tried, &KafkaError::MetadataFetch(error.into()), None));
+        }
+        let mut partitions: Vec<i32> = found
+            .partitions()
+            .iter()
+            .map(rdkafka::metadata::MetadataPartition::id)
+            .collect();
+        partitions.sort_unstable();
+        if partitions.is_empty() {
+            Err(gone())
+        } else {
+            Ok(partitions)
+        }
+    }
+
+    /// The first offset of a partition and the one behind its last committed record, asked of the leader now.
+    pub(crate) fn watermarks(&self, topic: &str, partition: i32) -> Result<(i64, i64)> {
+        let tried = format!("ask for the end of {topic}-{partition}");
+        self.ask(&tried, |client| client.fetch_watermarks(topic, partition, PATIENCE))
+    }
+
+    /// The offsets at `place` of many partitions. What has no answer (no leader, no rights) is not in it.
+    pub(crate) fn offsets(
+        &self,
+        tried: &str,
+        partitions: &[(String, i32)],
+        place: Offset,
+    ) -> Result<BTreeMap<(String, i32), i64>> {
+        let mut asked = TopicPartitionList::with_capacity(partitions.len());
+        for (topic, partition) in partitions {
+            asked
+                .add_partition_offset(topic, *partition, place)
+                .map_err(|error| self.fault(tried, &error, None))?;
+        }
+        // In this request a time before all times stands for an end of the log.
+        let told = self.ask(tried, |client| client.offsets_for_times(asked, PATIENCE))?;
+        let told = told.elements().into_iter().filter(|one| one.error().is_ok());
+        Ok(told
+            .filter_map(|one| match one.offset() {
+                Offset::Offset(offset) => Some(((one.topic().to_owned(), one.partition()), offset)),
+                _ => None,
+            })
+            .collect())
+    }
+
+    fn ask<T>(&self, tried: &str, ask: impl FnOnce(&BaseConsumer<Notes>) -> KafkaResult<T>) -> Result<T> {
+        let client = self.client(tried)?;
+        ask(&client).map_err(|error| {
+            let error = self.fault(tried, &error, why(&client));
+            if !error.is_passing() {
+                // A password that has been changed is read by the next client.
+                *self.held() = None;
+            }
+            error
+        })
+    }
+
+    fn client(&self, tried: &str) -> Result<Arc<BaseConsumer<Notes>>> {
+        let mut held = self.held();
+        if let Some(client) = held.as_ref() {
+            return Ok(Arc::clone(client));
+        }
+        let own = [
+            ("isolation.level", "read_committed"),
+            ("allow.auto.create.topics", "false"),
+        ];
+        let client: BaseConsumer<Notes> = self.reach.client(tried, &own, &Notes::default())?;
+        let client = Arc::new(client);
+        *held = Some(Arc::clone(&client));
+        Ok(client)
+    }
+
+    fn held(&self) -> std::sync::MutexGuard<'_, Option<Arc<BaseConsumer<Notes>>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fault(&self, tried: &str, error: &KafkaError, note: Option<Note>) -> StoreError {
+        fault::of(&self.reach.site, tried, error, note)
+    }
+}
+
+/// What a client has reported since it was asked last. Reports wait in its queue until somebody polls.
+pub(crate) fn why(client: &BaseConsumer<Notes>) -> Option<Note> {
+    for _ in 0..NOTES_READ_MAX {
+        if client.poll(Duration::ZERO).is_none() {
+            break;
+        }
+    }
+    client.context().take()
+}

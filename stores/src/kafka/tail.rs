@@ -1,0 +1,143 @@
+//! Reads one partition from an offset to its end, as no member of any group.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::client::{Notes, Reach, why};
+use super::fault;
+use crate::{Result, StoreError, Trouble};
+
+/// How long the consumer sleeps before it looks again whether markers of transactions, which are not handed out, were passed.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Measured settings: without the first the consumer sleeps a second whenever its queue is full. The queue is small, since nothing
+/// is kept but the newest canaries. A group is named because the library wants one; it is neither joined nor written to.
+const SETTINGS: [(&str, &str); 12] = [
+    ("fetch.queue.backoff.ms", "5"),
+    ("queued.min.messages", "20000"),
+    ("queued.max.messages.kbytes", "4096"),
+    ("fetch.message.max.bytes", "1048576"),
+    ("fetch.wait.max.ms", "250"),
+    ("fetch.error.backoff.ms", "50"),
+    ("enable.partition.eof", "true"),
+    ("auto.offset.reset", "error"),
+    ("isolation.level", "read_committed"),
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    ("group.id", "driftline-joins-no-group"),
+];
+
+/// How a reading ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// Everything below the end has been read.
+    Reached,
+    /// Time was up, and something was read.
+    Short,
+    /// What was to be read next is no longer kept.
+    Overtaken,
+}
+
+/// A consumer of one partition and where it is.
+pub(crate) struct Tail {
+    consumer: BaseConsumer<Notes>,
+    site: String,
+    topic: String,
+    partition: i32,
+    next: i64,
+}
+
+impl Tail {
+    /// Starts at `from`.
+    pub(crate) fn open(reach: &Reach, topic: &str, partition: i32, from: i64) -> Result<Self> {
+        let tried = format!("read {topic}-{partition}");
+        let consumer: BaseConsumer<Notes> = reach.client(&tried, &SETTINGS, &Notes::default())?;
+        let mut assigned = TopicPartitionList::new();
+        let assign = assigned.add_partition_offset(topic, partition, Offset::Offset(from));
+        assign
+            .and_then(|()| consumer.assign(&assigned))
+            .map_err(|error| fault::of(reach.site(), &tried, &error, None))?;
+        Ok(Self {
+            consumer,
+            site: reach.site().to_owned(),
+            topic: topic.to_owned(),
+            partition,
+            next: from,
+        })
+    }
+
+    /// The offset that is read next.
+    pub(crate) fn next(&self) -> i64 {
+        self.next
+    }
+
+    /// Hands out every record below `end`, and some behind it that are there already. Blocks until `deadline` at most.
+    pub(crate) fn read_to(
+        &mut self,
+        end: i64,
+        deadline: Instant,
+        mut take: impl FnMut(&BorrowedMessage<'_>),
+    ) -> Result<Ended> {
+        let tried = format!("read {}-{} up to {end}", self.topic, self.partition);
+        let started_at = self.next;
+        while self.next < end {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return if self.next > started_at {
+                    Ok(Ended::Short)
+                } else {
+                    Err(self.silent(&tried))
+                };
+            }
+            match self.consumer.poll(left.min(LOOK_EVERY)) {
+                Some(Ok(message)) => {
+                    take(&message);
+                    self.next = message.offset() + 1;
+                }
+                None | Some(Err(KafkaError::PartitionEOF(_))) => self.pass_markers(),
+                Some(Err(error)) => match error.rdkafka_error_code() {
+                    Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                        return Ok(Ended::Overtaken);
+                    }
+                    // Nothing is done with the group, so whether it may be used is all the same.
+                    Some(RDKafkaErrorCode::GroupAuthorizationFailed) => {}
+                    Some(code) if fault::is_worth_noting(code) => {}
+                    _ => return Err(fault::of(&self.site, &tried, &error, None)),
+                },
+            }
+        }
+        Ok(Ended::Reached)
+    }
+
+    /// Markers of transactions take offsets and are passed by the library itself.
+    fn pass_markers(&mut self) {
+        let Ok(position) = self.consumer.position() else {
+            return;
+        };
+        if let Some(Offset::Offset(offset)) = position
+            .find_partition(&self.topic, self.partition)
+            .map(|at| at.offset())
+        {
+            self.next = self.next.max(offset);
+        }
+    }
+
+    fn silent(&self, tried: &str) -> StoreError {
+        match why(&self.consumer) {
+            Some(note) => fault::of(
+                &self.site,
+                tried,
+                &KafkaError::MessageConsumption(note.code),
+                Some(note),
+            ),
+            None => StoreError::Retryable {
+                after: None,
+                trouble: Trouble::new(&self.site, tried, "the records that are there did not come in time"),
+            },
+        }
+    }
+}
