@@ -13,8 +13,9 @@ pub const RATE_PER_SECOND_MAX: u32 = 1_000;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Canaries in a unit of time, e.g. `5/s`, `6/min`.
-    pub rate: Rate,
+    /// Canaries in a unit of time, e.g. `5/s`, `6/min`. Default: what is usual for the store, see [`Rate::usual`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
     /// How they are spread.
     pub schedule: ScheduleKind,
     /// A canary that is unseen for longer is marked overdue; it stays pending.
@@ -24,13 +25,17 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            rate: Rate {
-                count: 5,
-                unit: RateUnit::Second,
-            },
+            rate: None,
             schedule: ScheduleKind::Poisson,
             overdue_after: OverdueAfter(Duration::from_secs(30)),
         }
+    }
+}
+
+impl Config {
+    /// The rate for a route over `store`.
+    pub fn rate(&self, store: &str) -> Rate {
+        self.rate.unwrap_or_else(|| Rate::usual(store))
     }
 }
 
@@ -77,6 +82,17 @@ impl RateUnit {
 }
 
 impl Rate {
+    /// What is written to `store` when nobody says otherwise: 5/s where canaries are free (PostgreSQL, Kafka), 1/s on DynamoDB and 6/min
+    /// on S3, whose requests cost money.
+    pub fn usual(store: &str) -> Self {
+        let (count, unit) = match store {
+            "dynamodb" => (1, RateUnit::Second),
+            "s3" => (6, RateUnit::Minute),
+            _ => (5, RateUnit::Second),
+        };
+        Self { count, unit }
+    }
+
     /// The canaries of one unit of time.
     pub fn count(&self) -> u32 {
         self.count
@@ -222,10 +238,19 @@ mod tests {
     #[test]
     fn what_a_person_writes_is_what_the_probe_does() {
         let config = parse(r#"{"rate":"6/min","schedule":"fixed","overdue_after":"1500ms"}"#).unwrap();
-        assert_eq!(config.rate.period(), Duration::from_secs(10));
+        assert_eq!(config.rate("aurora").period(), Duration::from_secs(10));
         assert_eq!(config.schedule, ScheduleKind::Fixed);
         assert_eq!(config.overdue_after.0, Duration::from_millis(1_500));
         assert_eq!(parse("{}").unwrap(), Config::default());
+    }
+
+    #[test]
+    fn canaries_that_cost_money_are_written_more_rarely() {
+        let usual = |store| Config::default().rate(store).to_string();
+        assert_eq!(
+            ["aurora", "kafka", "dynamodb", "s3"].map(usual),
+            ["5/s", "5/s", "1/s", "6/min"]
+        );
     }
 
     #[test]

@@ -102,7 +102,12 @@ impl<'a, F: FnMut(u64) -> Option<u64>> Run<'a, F> {
             anchor: Anchor::take(&clock),
         };
         Self {
-            schedule: Schedule::new(scenario.settings.schedule, scenario.settings.rate, 0, scenario.seed),
+            schedule: Schedule::new(
+                scenario.settings.schedule,
+                scenario.settings.rate("memory"),
+                0,
+                scenario.seed,
+            ),
             tracker: Tracker::new(&origin.epoch, true, RING_SLOTS),
             intervals: Intervals::new(origin.clone(), scenario.settings.overdue_after.0),
             origin,

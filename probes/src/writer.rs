@@ -48,7 +48,7 @@ impl WriterTask {
         let settings = &shared.spec.settings;
         let schedule = Schedule::new(
             settings.schedule,
-            settings.rate,
+            settings.rate(&shared.spec.route.store),
             shared.setting.clock.now_us(),
             shared.setting.seed,
         );

@@ -102,7 +102,7 @@ impl Rig {
             primary_status: primary.status,
             secondary_status: secondary.status,
             settings: Config {
-                rate: rate.parse().unwrap(),
+                rate: Some(rate.parse().unwrap()),
                 ..Config::default()
             },
             polling: Polling::AURORA,
