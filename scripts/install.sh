@@ -2,12 +2,14 @@
 # Installs what a bare Debian 12 with Rust lacks, and says what it installs. Runs as root, or through sudo.
 #   install.sh demo   what `make demo` needs: PostgreSQL 15 and a C compiler
 #   install.sh bench  and Python on top
-#   install.sh test   and what `make test` needs on top: Python readers of Parquet, cargo-deny, Apache Kafka
+#   install.sh test   and what `make test` needs on top: Python readers of Parquet, cargo-deny, Apache Kafka, DynamoDB Local
 #   install.sh kafka  Apache Kafka and its mirror alone
+#   install.sh dynamodb  DynamoDB Local alone
 set -euo pipefail
 
 CARGO_DENY_VERSION=0.20.2
 KAFKA_VERSION=4.3.1 # 4.4.0 is not complete in the registry
+DYNAMODB_LOCAL_VERSION=2.6.1
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/driftline
 here=$(cd "$(dirname "$0")/.." && pwd)
 
@@ -51,6 +53,27 @@ install_kafka() {
     touch "$kafka/$KAFKA_VERSION"
 }
 
+# AWS's own DynamoDB Local, as jars and its SQLite library: the lab starts servers of its own from them.
+install_dynamodb_local() {
+    local dynamodb=$cache/dynamodb-local java=() maven=() library
+    [ -e "$dynamodb/$DYNAMODB_LOCAL_VERSION" ] && return
+    command -v java >/dev/null || java=(openjdk-17-jre-headless)
+    command -v mvn >/dev/null || maven=(maven)
+    [ ${#java[@]} -eq 0 ] && [ ${#maven[@]} -eq 0 ] || apt_missing "${java[@]}" "${maven[@]}"
+    say "DynamoDB Local $DYNAMODB_LOCAL_VERSION (into $dynamodb)"
+    rm -rf "$dynamodb"
+    mkdir -p "$dynamodb/native"
+    sed "s/DYNAMODB_LOCAL_VERSION/$DYNAMODB_LOCAL_VERSION/" "$here/scripts/dynamodb-local-pom.xml" >"$dynamodb/pom.xml"
+    mvn -B -q -f "$dynamodb/pom.xml" org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies \
+        -DincludeScope=runtime -DoutputDirectory="$dynamodb/lib" >/dev/null
+    # The library is looked for by a name without its version.
+    for library in "$dynamodb"/lib/libsqlite4java-linux-*.so; do
+        cp "$library" "$dynamodb/native/$(basename "$library" | sed -E 's/-[0-9.]+\.so$/.so/')"
+    done
+    touch "$dynamodb/$DYNAMODB_LOCAL_VERSION"
+}
+
+[ "${1:-demo}" = dynamodb ] && { install_dynamodb_local; exit 0; }
 [ "${1:-demo}" = kafka ] && { install_kafka; exit 0; }
 
 command -v cargo >/dev/null || { say "cargo is missing: install Rust first (rustup)"; exit 1; }
@@ -80,3 +103,4 @@ if [ "$(cargo deny --version 2>/dev/null)" != "cargo-deny $CARGO_DENY_VERSION" ]
 fi
 
 install_kafka
+install_dynamodb_local

@@ -1,6 +1,7 @@
 //! What DynamoDB says of its own replication: which copies there are and in what state. It tells no lag here; its lag figure is a
 //! metric of CloudWatch, so the native lag is *not collected*, never zero.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -38,6 +39,7 @@ impl Status for Replicas {
             link: Some(link(&described)),
             longest_transaction_us: None,
             is_logical: false,
+            collections: BTreeMap::new(),
         })
     }
 
