@@ -9,6 +9,7 @@
 mod account;
 mod error;
 mod folder;
+mod kafka;
 mod postgres;
 mod process;
 mod proxy;
@@ -16,6 +17,7 @@ mod touches;
 mod truth;
 
 pub use error::LabError;
+pub use kafka::{KafkaOptions, KafkaPair, Mirror, MockKafka};
 pub use postgres::{Pattern, PgOptions, PgPair, PgServer, Plant, Tls, Workload, WorkloadOptions, Written, demo, plant};
 pub use proxy::Proxy;
 pub use touches::{Side, Touches};

@@ -100,7 +100,6 @@ impl Reach {
             ("reconnect.backoff.ms", "50"),
             ("reconnect.backoff.max.ms", "1000"),
             ("retry.backoff.ms", "50"),
-            ("log.connection.close", "false"),
             ("security.protocol", self.protocol()),
         ]
         .iter()
@@ -153,7 +152,7 @@ pub(crate) async fn off_runtime<T: Send + 'static>(
 }
 
 /// A client that reads no log, so that its questions never wait behind a fetch: a broker answers one request of a connection at a time.
-/// All its methods block, for [`PATIENCE`] at most.
+/// All its methods block, for `patience` at most.
 pub(crate) struct Asks {
     reach: Reach,
     held: Mutex<Option<Arc<BaseConsumer<Notes>>>>,
@@ -184,10 +183,10 @@ impl Asks {
     }
 
     /// What the cluster calls itself, told by a broker that answers now, and the brokers that there are.
-    pub(crate) fn cluster(&self, topic: &str) -> Result<(String, usize)> {
+    pub(crate) fn cluster(&self, topic: &str, patience: Duration) -> Result<(String, usize)> {
         const TRIED: &str = "ask for the cluster's identity";
-        let brokers = self.metadata(TRIED, Some(topic))?.brokers().len();
-        let id = self.ask(TRIED, |client| Ok(client.client().fetch_cluster_id(PATIENCE)))?;
+        let brokers = self.metadata(TRIED, Some(topic), patience)?.brokers().len();
+        let id = self.ask(TRIED, |client| Ok(client.client().fetch_cluster_id(patience)))?;
         let id = id.ok_or_else(|| {
             StoreError::Unsupported(Trouble::new(self.site(), TRIED, "the brokers tell no cluster ID"))
         })?;
@@ -195,14 +194,14 @@ impl Asks {
     }
 
     /// Topics and their partitions: of one topic, or of all.
-    pub(crate) fn metadata(&self, tried: &str, topic: Option<&str>) -> Result<Metadata> {
-        self.ask(tried, |client| client.fetch_metadata(topic, PATIENCE))
+    pub(crate) fn metadata(&self, tried: &str, topic: Option<&str>, patience: Duration) -> Result<Metadata> {
+        self.ask(tried, |client| client.fetch_metadata(topic, patience))
     }
 
     /// The partitions of a topic that is there.
     pub(crate) fn partitions(&self, topic: &str) -> Result<Vec<i32>> {
         let tried = format!("list the partitions of topic {topic}");
-        let metadata = self.metadata(&tried, Some(topic))?;
+        let metadata = self.metadata(&tried, Some(topic), PATIENCE)?;
         let gone = || {
             self.fault(
                 &tried,
@@ -232,9 +231,9 @@ impl Asks {
     }
 
     /// The first offset of a partition and the one behind its last committed record, asked of the leader now.
-    pub(crate) fn watermarks(&self, topic: &str, partition: i32) -> Result<(i64, i64)> {
+    pub(crate) fn watermarks(&self, topic: &str, partition: i32, patience: Duration) -> Result<(i64, i64)> {
         let tried = format!("ask for the end of {topic}-{partition}");
-        self.ask(&tried, |client| client.fetch_watermarks(topic, partition, PATIENCE))
+        self.ask(&tried, |client| client.fetch_watermarks(topic, partition, patience))
     }
 
     /// The offsets at `place` of many partitions. What has no answer (no leader, no rights) is not in it.
@@ -243,6 +242,7 @@ impl Asks {
         tried: &str,
         partitions: &[(String, i32)],
         place: Offset,
+        patience: Duration,
     ) -> Result<BTreeMap<(String, i32), i64>> {
         let mut asked = TopicPartitionList::with_capacity(partitions.len());
         for (topic, partition) in partitions {
@@ -251,7 +251,7 @@ impl Asks {
                 .map_err(|error| self.fault(tried, &error, None))?;
         }
         // In this request a time before all times stands for an end of the log.
-        let told = self.ask(tried, |client| client.offsets_for_times(asked, PATIENCE))?;
+        let told = self.ask(tried, |client| client.offsets_for_times(asked, patience))?;
         let told = told.elements().into_iter().filter(|one| one.error().is_ok());
         Ok(told
             .filter_map(|one| match one.offset() {
@@ -263,6 +263,8 @@ impl Asks {
 
     fn ask<T>(&self, tried: &str, ask: impl FnOnce(&BaseConsumer<Notes>) -> KafkaResult<T>) -> Result<T> {
         let client = self.client(tried)?;
+        // What was reported before explains nothing of now.
+        drop(why(&client));
         ask(&client).map_err(|error| {
             let error = self.fault(tried, &error, why(&client));
             if !error.is_passing() {

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::client::{Asks, off_runtime};
+use super::client::{Asks, PATIENCE, off_runtime};
 use crate::{Identify, Identity, Result, Role};
 
 /// Kafka tells its version to no client.
@@ -29,15 +30,15 @@ impl Identify for Identifier {
     async fn identity(&self) -> Result<Identity> {
         let (asks, topic) = (Arc::clone(&self.asks), self.topic.clone());
         off_runtime(self.asks.site(), "ask for the cluster's identity", move || {
-            identity(&asks, &topic)
+            identity(&asks, &topic, PATIENCE)
         })
         .await
     }
 }
 
 /// Blocks. `topic` is any name: asking for one topic is cheaper than for all.
-pub(crate) fn identity(asks: &Asks, topic: &str) -> Result<Identity> {
-    let (cluster, brokers) = asks.cluster(topic)?;
+pub(crate) fn identity(asks: &Asks, topic: &str, patience: Duration) -> Result<Identity> {
+    let (cluster, brokers) = asks.cluster(topic, patience)?;
     Ok(Identity {
         store: "kafka".to_owned(),
         version: VERSION.to_owned(),

@@ -8,13 +8,15 @@ use async_trait::async_trait;
 use rdkafka::Offset;
 use tokio::sync::Mutex;
 
-use super::client::{Asks, PATIENCE, off_runtime};
+use super::client::{Asks, off_runtime};
 use super::config::Config;
 use super::identity;
 use super::syncs::{Sync, Syncs};
 use crate::{CollectionLag, Fork, NativeStatus, Result, Status, StoreError, Trouble};
 
 const TRIED: &str = "ask for the mirror's lag";
+/// For each question. A cluster that does not answer ends the asking, and the engine waits four seconds for all of it.
+const PATIENCE: Duration = Duration::from_millis(1_500);
 /// Between two looks at which topics there are.
 const TOPICS_EVERY: Duration = Duration::from_secs(15);
 /// Partitions whose offsets are asked for at once. Topics beyond are not collected.
@@ -88,7 +90,7 @@ impl Status for MirrorStatus {
         };
         let (here, topic) = (Arc::clone(&self.here), self.canary_topic.clone());
         off_runtime(self.here.site(), TRIED, move || {
-            let identity = identity::identity(&here, &topic)?;
+            let identity = identity::identity(&here, &topic, PATIENCE)?;
             let (collections, link) = match upstream {
                 None => (BTreeMap::new(), None),
                 // A primary that does not answer is how a disaster begins: then nothing is collected, and this end still is.
@@ -135,10 +137,10 @@ impl Upstream {
         let above: Vec<(String, i32)> = spread(&mirrored, |(above, _, _)| above);
         let below: Vec<(String, i32)> = spread(&mirrored, |(_, below, _)| below);
         // What is read first can only make the lag look longer: here, the syncs, and at last the ends at the primary.
-        let ends_below = here.offsets(TRIED, &below, Offset::End)?;
+        let ends_below = here.offsets(TRIED, &below, Offset::End, PATIENCE)?;
         self.syncs.read(&self.asks, here, deadline)?;
-        let starts_above = self.asks.offsets(TRIED, &above, Offset::Beginning)?;
-        let ends_above = self.asks.offsets(TRIED, &above, Offset::End)?;
+        let starts_above = self.asks.offsets(TRIED, &above, Offset::Beginning, PATIENCE)?;
+        let ends_above = self.asks.offsets(TRIED, &above, Offset::End, PATIENCE)?;
         let mut lags = BTreeMap::new();
         for (above, below, partitions) in &mirrored {
             let of = |partition: &i32| {
@@ -166,8 +168,8 @@ impl Upstream {
         {
             return Ok(mirrored.clone());
         }
-        let there = self.asks.metadata(TRIED, None)?;
-        let below = here.metadata(TRIED, None)?;
+        let there = self.asks.metadata(TRIED, None, PATIENCE)?;
+        let below = here.metadata(TRIED, None, PATIENCE)?;
         self.syncs.look(&there, &below);
         let mut mirrored = Vec::new();
         let mut count = 0;

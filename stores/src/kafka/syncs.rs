@@ -85,7 +85,7 @@ impl Syncs {
             return Ok(());
         };
         let asks = if *at_primary { above } else { below };
-        let (low, high) = asks.watermarks(topic, 0)?;
+        let (low, high) = asks.watermarks(topic, 0, deadline.saturating_duration_since(Instant::now()))?;
         if self.tail.as_ref().is_some_and(|tail| high < tail.next()) {
             self.tail = None;
             self.newest.clear();

@@ -107,7 +107,7 @@ impl Watch {
     fn read(&mut self, stream: &str, only: Option<&[u64]>) -> Result<Sighting> {
         let deadline = Instant::now() + PATIENCE;
         for _ in 0..PLACES_MAX {
-            let (low, high) = self.asks.watermarks(&self.topic, self.partition)?;
+            let (low, high) = self.asks.watermarks(&self.topic, self.partition, PATIENCE)?;
             if self.reading.as_ref().is_some_and(|reading| high < reading.tail.next()) {
                 self.forget("it ends before what was read of it; the topic was made anew, or a leader lost records");
             }
@@ -154,7 +154,7 @@ impl Watch {
     }
 
     fn open(&self, low: i64, high: i64) -> Result<ReadingOn> {
-        let (cluster, _) = self.asks.cluster(&self.topic)?;
+        let (cluster, _) = self.asks.cluster(&self.topic, PATIENCE)?;
         let from = low.max(high.saturating_sub(LOOK_BACK_RECORDS));
         Ok(ReadingOn {
             tail: Tail::open(self.asks.reach(), &self.topic, self.partition, from)?,
