@@ -148,14 +148,17 @@ impl CanaryWriter for LogWriter {
             delivered
         });
         let error = match delivered.await {
-            Ok(Delivered::Yes) => return WriteOutcome::Acknowledged,
+            Ok(Delivered::Yes) => {
+                self.notes.forget();
+                return WriteOutcome::Acknowledged;
+            }
             Ok(Delivered::No(error)) => error,
             Ok(Delivered::Unanswered) | Err(_) => {
                 let trouble = self.trouble(&tried, "the client ended before it had an answer");
                 return WriteOutcome::Unknown(StoreError::Retryable { after: None, trouble });
             }
         };
-        let told = fault::of(self.asks.site(), &tried, &error, self.notes.take());
+        let told = fault::of(self.asks.site(), &tried, &error, self.notes.last());
         if producer.client().fatal_error().is_some() || !told.is_passing() {
             self.give_up().await;
         }

@@ -17,6 +17,8 @@ use crate::{Result, StoreError, Trouble};
 
 /// A call that is not answered sooner is given up. Below the engine's own patience, so that the error says why.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(4);
+/// Whether nobody answers, or only one partition has no leader, is found out within this.
+const DOUBT_PATIENCE: Duration = Duration::from_millis(500);
 /// Events that are looked through for the reason of an error.
 const NOTES_READ_MAX: usize = 64;
 
@@ -54,9 +56,14 @@ impl ClientContext for Notes {
 impl ConsumerContext for Notes {}
 
 impl Notes {
-    /// The last report, once.
-    pub(crate) fn take(&self) -> Option<Note> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// The last report since [`Self::forget`]. Reports come when something changes, not as often as it is felt.
+    pub(crate) fn last(&self) -> Option<Note> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// An answer came: what was reported before explains nothing any more.
+    pub(crate) fn forget(&self) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
@@ -152,9 +159,11 @@ pub(crate) async fn off_runtime<T: Send + 'static>(
 }
 
 /// A client that reads no log, so that its questions never wait behind a fetch: a broker answers one request of a connection at a time.
-/// All its methods block, for `patience` at most.
+/// All its methods block, for `patience` at most and [`DOUBT_PATIENCE`].
 pub(crate) struct Asks {
     reach: Reach,
+    /// Asked for when it is to be found out whether anybody answers.
+    topic: String,
     held: Mutex<Option<Arc<BaseConsumer<Notes>>>>,
 }
 
@@ -167,9 +176,10 @@ impl std::fmt::Debug for Asks {
 }
 
 impl Asks {
-    pub(crate) fn new(reach: Reach) -> Self {
+    pub(crate) fn new(reach: Reach, topic: &str) -> Self {
         Self {
             reach,
+            topic: topic.to_owned(),
             held: Mutex::new(None),
         }
     }
@@ -263,10 +273,17 @@ impl Asks {
 
     fn ask<T>(&self, tried: &str, ask: impl FnOnce(&BaseConsumer<Notes>) -> KafkaResult<T>) -> Result<T> {
         let client = self.client(tried)?;
-        // What was reported before explains nothing of now.
-        drop(why(&client));
-        ask(&client).map_err(|error| {
-            let error = self.fault(tried, &error, why(&client));
+        let answer = ask(&client);
+        let mut note = why(&client);
+        if let Err(error) = &answer
+            && note.is_none()
+            && error.rdkafka_error_code().is_some_and(fault::is_silence)
+            && client.fetch_metadata(Some(&self.topic), DOUBT_PATIENCE).is_err()
+        {
+            note = why(&client).or_else(|| Some(Note::nobody()));
+        }
+        answer.inspect(|_| client.context().forget()).map_err(|error| {
+            let error = self.fault(tried, &error, note);
             if !error.is_passing() {
                 // A password that has been changed is read by the next client.
                 *self.held() = None;
@@ -299,12 +316,12 @@ impl Asks {
     }
 }
 
-/// What a client has reported since it was asked last. Reports wait in its queue until somebody polls.
+/// What a client has reported since it had an answer. Reports wait in its queue until somebody polls.
 pub(crate) fn why(client: &BaseConsumer<Notes>) -> Option<Note> {
     for _ in 0..NOTES_READ_MAX {
         if client.poll(Duration::ZERO).is_none() {
             break;
         }
     }
-    client.context().take()
+    client.context().last()
 }

@@ -11,6 +11,16 @@ pub(crate) struct Note {
     pub(crate) reason: String,
 }
 
+impl Note {
+    /// No broker answered, and the library does not say why.
+    pub(crate) fn nobody() -> Self {
+        Self {
+            code: RDKafkaErrorCode::AllBrokersDown,
+            reason: "no broker answered".to_owned(),
+        }
+    }
+}
+
 /// An error of a call, as far as it can be explained by the last note.
 pub(crate) fn of(site: &str, tried: &str, error: &KafkaError, note: Option<Note>) -> StoreError {
     let Some(code) = error.rdkafka_error_code() else {
@@ -41,7 +51,7 @@ fn words(code: RDKafkaErrorCode) -> String {
 }
 
 /// Errors of a call that has no answer to tell.
-fn is_silence(code: RDKafkaErrorCode) -> bool {
+pub(crate) fn is_silence(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as C;
     matches!(
         code,

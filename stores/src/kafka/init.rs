@@ -66,7 +66,7 @@ pub async fn init(config: &Config, site: &str, spec: &InitSpec) -> Result<()> {
     // Its end waits for its thread.
     drop(tokio::task::spawn_blocking(move || drop(admin)));
     let code = match answers {
-        Err(error) => return Err(fault::of(site, &tried, &error, notes.take())),
+        Err(error) => return Err(fault::of(site, &tried, &error, notes.last())),
         Ok(answers) => answers
             .into_iter()
             .find_map(std::result::Result::err)
@@ -76,7 +76,7 @@ pub async fn init(config: &Config, site: &str, spec: &InitSpec) -> Result<()> {
         None | Some(RDKafkaErrorCode::TopicAlreadyExists) => Ok(()),
         Some(code) => {
             let error = rdkafka::error::KafkaError::AdminOp(code);
-            Err(fault::of(site, &tried, &error, notes.take()))
+            Err(fault::of(site, &tried, &error, notes.last()))
         }
     }
 }
@@ -145,7 +145,7 @@ pub async fn check_canary(config: &Config, primary: &str, secondary: &str) -> Re
 
 /// `None`: the topic is not there.
 async fn partitions_at(config: &Config, site: &str, topic: String) -> Result<Option<Vec<i32>>> {
-    let asks = Arc::new(Asks::new(Reach::new(config, site)?));
+    let asks = Arc::new(Asks::new(Reach::new(config, site)?, &topic));
     match off_runtime(site, "look at the canary topic", move || asks.partitions(&topic)).await {
         Ok(partitions) => Ok(Some(partitions)),
         Err(StoreError::NotFound(_) | StoreError::Denied(_)) => Ok(None),

@@ -34,11 +34,11 @@ use watch::LogReader;
 /// # Errors
 /// `Config` when a site is unknown or the configuration does not hold together.
 pub fn open(config: &Config, primary: &str, secondary: &str, partition: i32) -> Result<[End; 2]> {
-    let above = Arc::new(Asks::new(Reach::new(config, primary)?));
-    let below = Arc::new(Asks::new(Reach::new(config, secondary)?));
     let topic = &config.canary.topic;
-    let writer: Arc<dyn CanaryWriter> = Arc::new(LogWriter::new(Arc::clone(&above), topic.clone(), partition));
     let mirrored = config.mapped(primary, secondary, topic);
+    let above = Arc::new(Asks::new(Reach::new(config, primary)?, topic));
+    let below = Arc::new(Asks::new(Reach::new(config, secondary)?, &mirrored));
+    let writer: Arc<dyn CanaryWriter> = Arc::new(LogWriter::new(Arc::clone(&above), topic.clone(), partition));
     let status_above = MirrorStatus::of_primary(Arc::clone(&above), topic.clone());
     let status_below = MirrorStatus::of_secondary(Arc::clone(&below), Arc::clone(&above), config);
     let above = End {
