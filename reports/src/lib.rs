@@ -1,11 +1,14 @@
 //! Renders journals: Parquet tables, policy and verdict, HTML, JSON and terminal.
 
+pub mod cost;
 mod event;
 pub mod gate;
+pub mod lag;
 pub mod render;
 pub mod runs;
 #[cfg(test)]
 mod samples;
+mod spread;
 pub mod tables;
 pub mod views;
 

@@ -290,7 +290,7 @@ fn write(mut tables: LagTables, mut rows: mpsc::Receiver<Output>, broken: &Cance
             broken.cancel();
         }
     }
-    let last = tables.show();
+    let last = tables.finish();
     match failed.map_or(last.map(drop), Err).and_then(|()| sum.routes()) {
         Ok(lag) => Ok(lag),
         Err(error) => Err(Failure::cannot_tell(

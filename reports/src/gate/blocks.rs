@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::calendar::{BLOCK_US, block_start};
 use super::policy::{Policy, Quantile};
-use super::spread::Spread;
+use crate::spread::Spread;
 
 /// A block counts towards the minimum of a policy when its evidence covers this much of it: 4 of 5 minutes.
 pub(crate) const BLOCK_OBSERVED_US: i64 = 240_000_000;

@@ -12,8 +12,8 @@ use super::evidence::{CollectionCoverage, Evidence, KeyTally, Reconciliation, Ru
 use super::judge::{Request, judge};
 use super::policy::{NINETY_DAY, Policy};
 use super::report::{CriterionResult, GateReport};
-use super::spread::tests::payload;
 use super::supplied::Supplied;
+use crate::spread::tests::payload;
 use crate::{Event, EventKind};
 
 pub(super) const MINUTE_US: i64 = 60_000_000;

@@ -17,13 +17,13 @@ mod quantity;
 mod report;
 mod rows;
 mod share;
-mod spread;
 mod supplied;
 mod terminal;
 #[cfg(test)]
 mod tests;
 
 pub use blocks::{Block, BlockCollector, Figures, MeasuredRoute, PeakOccurrence, RouteLag, SourcedInterval};
+pub(crate) use calendar::instant_text;
 pub use calendar::{BLOCK_US, DAY_US, PeakWindow};
 pub use evidence::{CollectionCoverage, Evidence, InventoryItem, KeyTally, Reconciliation, RunFacts, SourcedRpo};
 pub use html::html;
@@ -33,6 +33,7 @@ pub use policy::{
     BlockRules, Bounds, Criterion, EventRule, Kind, LagRule, NINETY_DAY, ObservedRule, Policy, PolicyError, Quantile,
     SuppliedRule,
 };
+pub(crate) use quantity::to_f64;
 pub use quantity::{Bound, Measure, Quantity, Side};
 pub use report::{Chart, CriterionResult, GateReport, LagSection, LossFacts, Standing, Unit, Verdict, Window};
 pub use rows::write_gate;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use probes::{LagInterval, LagSample, Quantiles, Route};
 
 use super::said;
+use crate::lag::Hlog;
 use crate::tables::{AtMicros, Clock, FileName, LagIntervalRow, LagSampleRow, TableError, TableWriter};
 
 /// A file of lag is shown at the latest with so many rows, so that little is in flight when a process dies.
@@ -14,13 +15,14 @@ pub const LAG_ROWS_PER_FILE_MAX: u64 = 10_000;
 ///
 /// Rows become visible with [`LagTables::show`] (and by themselves every [`LAG_ROWS_PER_FILE_MAX`] rows), each time in files of a new
 /// number: a later revision of an interval stands beside earlier ones and never overwrites them. What was not shown when a process dies is
-/// still in the ledger. All calls block on the disk.
+/// still in the ledger. The same canaries also go to the [`Hlog`] of the run. All calls block on the disk.
 #[derive(Debug)]
 pub struct LagTables {
     output: PathBuf,
     run_id: String,
     samples: Numbered<LagSampleRow>,
     intervals: Numbered<LagIntervalRow>,
+    log: Hlog,
 }
 
 #[derive(Debug)]
@@ -37,6 +39,7 @@ impl LagTables {
             run_id: run_id.to_owned(),
             samples: Numbered::new(),
             intervals: Numbered::new(),
+            log: Hlog::create(output, run_id),
         }
     }
 
@@ -46,7 +49,8 @@ impl LagTables {
     /// Unwritable output.
     pub fn sample(&mut self, sample: &LagSample) -> Result<(), TableError> {
         let row = LagSampleRow::from_record(&self.run_id, sample)?;
-        self.samples.push(&self.output, &self.run_id, row)
+        self.samples.push(&self.output, &self.run_id, row)?;
+        self.log.sample(sample, now_us())
     }
 
     /// Takes a revision of an interval.
@@ -55,10 +59,21 @@ impl LagTables {
     /// Unwritable output.
     pub fn interval(&mut self, interval: &LagInterval) -> Result<(), TableError> {
         let row = LagIntervalRow::from_record(&self.run_id, interval);
-        self.intervals.push(&self.output, &self.run_id, row)
+        self.intervals.push(&self.output, &self.run_id, row)?;
+        self.log.interval(interval, now_us())
     }
 
-    /// Makes everything taken so far visible. Call it about once a minute and at the end.
+    /// Makes everything taken so far visible and closes the log. Nothing may be taken afterwards.
+    ///
+    /// # Errors
+    /// Unwritable output: what was taken since the last time is not visible.
+    pub fn finish(&mut self) -> Result<Vec<PathBuf>, TableError> {
+        let files = self.show()?;
+        self.log.finish(now_us())?;
+        Ok(files)
+    }
+
+    /// Makes everything taken so far visible. Call it about once a minute.
     ///
     /// # Errors
     /// Unwritable output: what was taken since the last time is not visible.
@@ -67,6 +82,11 @@ impl LagTables {
         files.extend(self.intervals.show()?);
         Ok(files)
     }
+}
+
+/// The wall clock: it only says in which interval of the log a canary settled.
+fn now_us() -> i64 {
+    jiff::Timestamp::now().as_microsecond()
 }
 
 impl<R: crate::tables::Row> Numbered<R> {

@@ -16,7 +16,7 @@ pub use lag_summary::{LagSummary, RouteLag, lag_terminal};
 pub use loss::Loss;
 pub use reconcile::{JOURNAL_KIND, ReconcileContext, render_reconcile};
 pub use rpo::{read_rpo, write_rpo};
-pub(crate) use terminal::visible;
+pub(crate) use terminal::{at_least, at_most, canaries, plain, table, visible};
 
 #[cfg(test)]
 mod reconcile_promises;

@@ -599,7 +599,7 @@ table! {
         requests: u64,
         /// Billed units, where the store tells.
         units: Option<f64>,
-        /// Bytes received.
+        /// Bytes sent and received, as far as they are known.
         bytes: Option<u64>,
         /// Estimated price; NULL: no price is known.
         usd_estimate: Option<f64>,

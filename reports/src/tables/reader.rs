@@ -35,6 +35,21 @@ pub fn read<R: Row>(
     }))
 }
 
+/// Reads every row of these files of a table, each with the file that it came from. See [`read`].
+pub(crate) fn read_files<R: Row>(
+    files: Vec<PathBuf>,
+) -> impl Iterator<Item = Result<(Arc<Path>, R), TableError>> + use<R> {
+    let table = R::table();
+    let wanted = (0..table.columns.len()).collect();
+    Scan::of(table, wanted, files).map(|item| {
+        let (path, cells) = item?;
+        match R::from_cells(cells) {
+            Ok(row) => Ok((path, row)),
+            Err((column, problem)) => Err(foreign(&path, column, problem)),
+        }
+    })
+}
+
 /// Reads only some columns, in the order asked for. See [`read`].
 ///
 /// # Errors
@@ -72,14 +87,18 @@ struct Scan {
 
 impl Scan {
     fn new(output: &Path, table: &'static Table, wanted: Vec<usize>, span: Span) -> Result<Self, TableError> {
-        Ok(Self {
+        Ok(Self::of(table, wanted, files(output, table.name, span)?))
+    }
+
+    fn of(table: &'static Table, wanted: Vec<usize>, files: Vec<PathBuf>) -> Self {
+        Self {
             table,
             wanted,
-            files: files(output, table.name, span)?.into(),
+            files: files.into(),
             open: None,
             batch: None,
             row: 0,
-        })
+        }
     }
 
     fn next_row(&mut self) -> Result<Option<Found>, TableError> {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use hdrhistogram::Histogram;
 use probes::{HDR_DIGITS, HDR_US_MAX, HDR_US_MIN};
 
 /// First bytes of an uncompressed V2 histogram.
@@ -19,8 +20,8 @@ const HALF_BITS: u32 = 10;
 const COUNTERS_MAX: u64 = 28 << HALF_BITS;
 
 /// Counts by the smallest and the largest value that a recorded bucket stands for.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Spread {
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Spread {
     buckets: BTreeMap<u64, (u64, u64)>,
     count: u64,
 }
@@ -30,7 +31,7 @@ impl Spread {
     ///
     /// # Errors
     /// What is wrong with the payload, in words.
-    pub(super) fn add(&mut self, payload: &str) -> Result<u64, String> {
+    pub(crate) fn add(&mut self, payload: &str) -> Result<u64, String> {
         if payload.is_empty() {
             return Ok(0);
         }
@@ -47,6 +48,28 @@ impl Spread {
         Ok(added)
     }
 
+    /// Adds one value, in the bucket that an HDR histogram keeps it in; beyond its range it is saturated.
+    pub(crate) fn record(&mut self, value_us: u64) {
+        let (smallest, largest) = bucket_of(value_us.min(HDR_US_MAX));
+        self.insert(smallest, largest, 1);
+    }
+
+    /// Adds a histogram that the library has read, whatever its range and digits.
+    pub(crate) fn add_histogram(&mut self, histogram: &Histogram<u64>) {
+        for step in histogram.iter_recorded() {
+            let value = step.value_iterated_to();
+            let (smallest, largest) = (histogram.lowest_equivalent(value), histogram.highest_equivalent(value));
+            self.insert(smallest, largest, step.count_since_last_iteration());
+        }
+    }
+
+    /// What it holds, ascending: the smallest and the largest value of a bucket, and how many are in it.
+    pub(crate) fn steps(&self) -> impl Iterator<Item = (u64, u64, u64)> {
+        self.buckets
+            .iter()
+            .map(|(smallest, (largest, count))| (*smallest, *largest, *count))
+    }
+
     fn insert(&mut self, smallest: u64, largest: u64, count: u64) {
         let bucket = self.buckets.entry(smallest).or_insert((largest, 0));
         bucket.0 = bucket.0.max(largest);
@@ -55,19 +78,19 @@ impl Spread {
     }
 
     /// Adds all of another.
-    pub(super) fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         for (smallest, (largest, count)) in &other.buckets {
             self.insert(*smallest, *largest, *count);
         }
     }
 
     /// Number of samples.
-    pub(super) fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.count
     }
 
     /// Takes the `count` largest samples out.
-    pub(super) fn drop_largest(&mut self, mut count: u64) {
+    pub(crate) fn drop_largest(&mut self, mut count: u64) {
         while count > 0
             && let Some(mut last) = self.buckets.last_entry()
         {
@@ -84,12 +107,12 @@ impl Spread {
     }
 
     /// The smallest value that the sample of that rank (from 1, ascending) can have had; `None` beyond the last.
-    pub(super) fn smallest_at(&self, rank: u64) -> Option<u64> {
+    pub(crate) fn smallest_at(&self, rank: u64) -> Option<u64> {
         self.at(rank).map(|(smallest, _)| smallest)
     }
 
     /// The largest value that it can have had; `None` beyond the last, and where the recording was saturated.
-    pub(super) fn largest_at(&self, rank: u64) -> Option<u64> {
+    pub(crate) fn largest_at(&self, rank: u64) -> Option<u64> {
         self.at(rank)
             .map(|(_, largest)| largest)
             .filter(|largest| *largest < HDR_US_MAX)
@@ -172,16 +195,24 @@ fn values(index: u64) -> (u64, u64) {
     (smallest, smallest + (1 << power) - 1)
 }
 
+/// The smallest and the largest value of the counter that holds a value.
+fn bucket_of(value: u64) -> (u64, u64) {
+    let Some(power) = value.checked_ilog2().and_then(|bits| bits.checked_sub(HALF_BITS)) else {
+        return (value, value);
+    };
+    let smallest = (value >> power) << power;
+    (smallest, smallest + (1 << power) - 1)
+}
+
 #[cfg(test)]
-pub(super) mod tests {
-    use hdrhistogram::Histogram;
+pub(crate) mod tests {
     use hdrhistogram::serialization::{Deserializer, Serializer as _, V2Serializer};
     use proptest::prelude::*;
 
     use super::*;
 
     /// A payload as probes write it.
-    pub(in super::super) fn payload(values: &[u64]) -> String {
+    pub(crate) fn payload(values: &[u64]) -> String {
         let mut histogram = Histogram::<u64>::new_with_bounds(HDR_US_MIN, HDR_US_MAX, HDR_DIGITS).unwrap();
         for value in values {
             histogram.record(*value).unwrap();
@@ -267,6 +298,12 @@ pub(super) mod tests {
                     (histogram.lowest_equivalent(value), ends)
                 })
                 .collect();
+            let mut recorded = Spread::default();
+            all.iter().for_each(|value| recorded.record(*value));
+            let mut read = Spread::default();
+            read.add_histogram(&histogram);
+            prop_assert_eq!(&recorded, &spread);
+            prop_assert_eq!(&read, &spread);
             prop_assert_eq!(spread.buckets.into_iter().collect::<Vec<_>>(), expected);
         }
     }
