@@ -38,9 +38,9 @@ pub(crate) struct Global {
     /// Site that takes writes now: `usw2`, or `orders-db=usw2` for one connection. Repeat for several
     #[arg(long, global = true, value_name = "[CONNECTION=]SITE")]
     pub(crate) writers: Vec<String>,
-    /// What to print on standard output
-    #[arg(long, global = true, value_enum, default_value_t = Format::Human)]
-    pub(crate) format: Format,
+    /// What to print on standard output; `csv` with `lag` alone
+    #[arg(long, global = true, value_enum, default_value_t = FormatArg::Human)]
+    pub(crate) format: FormatArg,
     /// How to log on standard error
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
@@ -49,8 +49,19 @@ pub(crate) struct Global {
     pub(crate) verbose: u8,
 }
 
-/// Form of results.
+/// Form of results as the command line writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FormatArg {
+    /// Tables and sentences.
+    Human,
+    /// One JSON document.
+    Json,
+    /// One table with a header.
+    Csv,
+}
+
+/// Form of results that every command has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     /// Tables and sentences.
     Human,
@@ -86,6 +97,8 @@ pub(crate) enum Command {
     /// Judge the evidence by a policy: GO, INVESTIGATE, NO-GO or INCONCLUSIVE
     #[command(subcommand)]
     Gate(GateCommand),
+    /// Lag over hours or days: percentiles merged from many files, as a table, CSV or a picture
+    Lag(LagArgs),
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -289,6 +302,28 @@ pub(crate) struct GateArgs {
     /// Figures, waivers and not-applicable items supplied by people
     #[arg(long, value_name = "FILE")]
     pub(crate) evidence: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "EXAMPLES\n  driftline lag\n  driftline lag --from 2026-11-20T00:00:00Z --to 2026-11-21T00:00:00Z --route 'payments:use1->usw2' --svg lag.svg\n  driftline lag site-a/driftline-out site-b/driftline-out --format csv     no configuration needed\n\nA canary that was not seen is unbounded: a quantile that falls among such canaries is `+inf`, never a number."
+)]
+pub(crate) struct LagArgs {
+    /// Output folders, `.parquet` files of lag_intervals, `.hlog` files; default: the output folder of the configuration
+    #[arg(value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Only intervals that start at or after this instant
+    #[arg(long, value_name = "INSTANT")]
+    pub(crate) from: Option<jiff::Timestamp>,
+    /// Only intervals that start before this instant
+    #[arg(long, value_name = "INSTANT")]
+    pub(crate) to: Option<jiff::Timestamp>,
+    /// Only this route: DATASET, PRIMARY->SECONDARY or DATASET:PRIMARY->SECONDARY; repeat for several
+    #[arg(long = "route", value_name = "ROUTE")]
+    pub(crate) routes: Vec<reports::lag::RouteFilter>,
+    /// Also draw the percentile spectrum
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

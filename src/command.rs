@@ -9,6 +9,7 @@ mod gate;
 mod init;
 #[cfg(feature = "lab")]
 pub(crate) mod lab;
+mod lag;
 mod print;
 mod probe;
 mod reconcile;
@@ -16,7 +17,7 @@ mod rpo;
 
 use std::path::PathBuf;
 
-use crate::cli::{Cli, Command, ConfigCommand, Format, GateCommand, Global, ReconcileCommand};
+use crate::cli::{Cli, Command, ConfigCommand, Format, FormatArg, GateCommand, Global, ReconcileCommand};
 use crate::config::Config;
 use crate::exit::{Failure, Outcome};
 
@@ -35,7 +36,11 @@ impl Context {
         Ok(Self {
             output: global.output.clone().unwrap_or_else(|| config.output.clone()),
             config,
-            format: global.format,
+            format: match global.format {
+                FormatArg::Human => Format::Human,
+                FormatArg::Json => Format::Json,
+                FormatArg::Csv => return Err(Failure::refused(anyhow::anyhow!("only `driftline lag` writes CSV; use --format json"))),
+            },
         })
     }
 }
@@ -52,6 +57,7 @@ pub(crate) fn dispatch(cli: Cli) -> Outcome {
         Command::Reconcile(ReconcileCommand::Run(args)) => on_runtime(reconcile::run(&Context::load(&global)?, &args)),
         Command::Event(command) => on_runtime(event::run(&Context::load(&global)?, &command)),
         Command::Gate(GateCommand::Run(args)) => gate::run(&Context::load(&global)?, &args),
+        Command::Lag(args) => lag::run(&global, &args),
         #[cfg(feature = "lab")]
         Command::Lab(crate::cli::LabCommand::Up(args)) => on_runtime(lab::up(&args)),
         #[cfg(feature = "lab")]

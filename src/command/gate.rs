@@ -96,7 +96,7 @@ fn write(context: &Context, report: &GateReport, event_id: Option<String>, run: 
 }
 
 /// A file that appears whole or not at all.
-fn whole(path: &Path, text: &str) -> std::io::Result<()> {
+pub(super) fn whole(path: &Path, text: &str) -> std::io::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }

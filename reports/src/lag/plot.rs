@@ -13,7 +13,7 @@ pub const PLOT_ROUTES_MAX: usize = 6;
 const WIDTH: f64 = 960.0;
 const LEFT: f64 = 70.0;
 const RIGHT: f64 = 40.0;
-const TOP: f64 = 64.0;
+const TOP: f64 = 80.0;
 const PLOT_HEIGHT: f64 = 340.0;
 const LEGEND_LINE: f64 = 22.0;
 /// Points closer than this are one.
@@ -186,15 +186,19 @@ impl Line {
             let floor = frame.y(0.0);
             points.extend([(frame.x(0, of), floor), (frame.x(skipped, of), floor)]);
         }
+        // Where the last step began that is wide enough to be seen; narrower ones behind it are drawn as one.
+        let mut anchor = f64::NEG_INFINITY;
         for (us, count) in steps {
             let y = frame.y(float(us));
             let from = frame.x(rank, of);
             rank += count;
             let to = frame.x(rank, of);
-            // A step narrower than a point widens the one before it.
             match points.last_mut() {
-                Some(last) if to - from < POINT_WIDTH && to - last.0 < POINT_WIDTH => *last = (to, y),
-                _ => points.extend([(from, y), (to, y)]),
+                Some(last) if to - anchor < POINT_WIDTH => *last = (to, y),
+                _ => {
+                    points.extend([(from, y), (to, y)]);
+                    anchor = to;
+                }
             }
         }
         Self { points }
