@@ -40,7 +40,10 @@ pub use error::ProbeError;
 pub use histogram::{Distribution, HDR_DIGITS, HDR_US_MAX, HDR_US_MIN};
 pub use intervals::{INTERVAL_US, Intervals, Moment, SLOT_LATE_US_MAX};
 pub use ledger::{Frame, LEDGER_KIND, Ledger, LedgerError, LedgerFile, RESERVE, first_unreserved, ledgers};
-pub use metrics::Metrics;
+pub use metrics::{
+    EVENT_KINDS_MAX, Lately, LedgerFigures, METERS_MAX, Metrics, OTHER, PlaceFigures, Reconciled, SERIES_MAX,
+    STREAMS_MAX, UNMEASURED_MAX, Unmeasured, metric_names,
+};
 pub use polling::Polling;
 pub use recorder::{OUTPUT_BACKLOG_MAX, Output};
 pub use replay::{Replayed, WriteFate, Written, replay};

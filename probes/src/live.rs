@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use stores::Oddities;
 use tokio::sync::Notify;
 
 use crate::tracker::Tracker;
@@ -21,6 +22,12 @@ pub(crate) struct Live {
     pub(crate) writes: AtomicU64,
     pub(crate) polls: AtomicU64,
     pub(crate) status_queries: AtomicU64,
+    /// Canaries that arrived again, as the secondary's reader counted them.
+    pub(crate) duplicates: AtomicU64,
+    /// Objects in the place of canaries that are none of ours.
+    pub(crate) foreign: AtomicU64,
+    /// When a poll was last answered, on the monotonic clock; 0: never. Without an answer, nothing seen means nothing.
+    pub(crate) answered_us: AtomicU64,
 }
 
 /// The stores' own word, as of the last time that they answered. `None`: not collected, which is never zero.
@@ -43,6 +50,9 @@ impl Live {
             writes: AtomicU64::new(0),
             polls: AtomicU64::new(0),
             status_queries: AtomicU64::new(0),
+            duplicates: AtomicU64::new(0),
+            foreign: AtomicU64::new(0),
+            answered_us: AtomicU64::new(0),
         }
     }
 
@@ -57,6 +67,13 @@ impl Live {
 
     pub(crate) fn set_native(&self, native: Native) {
         *self.native.lock().unwrap_or_else(PoisonError::into_inner) = native;
+    }
+
+    /// A poll was answered at `received_us`.
+    pub(crate) fn answered(&self, received_us: u64, oddities: Oddities) {
+        self.answered_us.fetch_max(received_us, Ordering::Relaxed);
+        self.duplicates.fetch_add(oddities.duplicates, Ordering::Relaxed);
+        self.foreign.fetch_add(oddities.foreign, Ordering::Relaxed);
     }
 
     /// No further canary leaves.

@@ -101,6 +101,7 @@ impl ReaderTask {
         let error = match answer {
             Ok(Ok(sighting)) => {
                 self.error_wait = None;
+                self.shared.live.answered(received_us, sighting.oddities);
                 let settled = self.shared.live.tracker().polled(&sighting, sent_us, received_us);
                 for settled in settled {
                     self.shared.record(Frame::Settled(settled)).await;

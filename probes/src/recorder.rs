@@ -141,7 +141,7 @@ impl Recorder {
             }
             Frame::Acked { sequence, acked_us } => {
                 if let Some((_, Some(sent_us))) = self.state.unfinished.remove(sequence) {
-                    self.figures.written(acked_us.saturating_sub(sent_us));
+                    self.figures.written(*acked_us, acked_us.saturating_sub(sent_us));
                 }
                 self.intervals.acked(*sequence, *acked_us);
             }

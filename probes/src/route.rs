@@ -86,7 +86,7 @@ impl RouteRun {
         let figures = self
             .setting
             .metrics
-            .watch(&self.spec.route, live.clone(), self.setting.clock.clone());
+            .watch(&self.spec, live.clone(), self.setting.clock.clone());
         let (frames, queue) = mpsc::channel(LEDGER_QUEUE_MAX);
         let (written, written_until) = watch::channel(0);
         let recorder = Recorder {

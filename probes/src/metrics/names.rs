@@ -1,0 +1,195 @@
+//! Every name that a scrape may show. A test holds the scrape and `docs/metrics.md` to this list.
+
+use prometheus_client::metrics::MetricType;
+
+/// One metric as it is described in a scrape.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Name {
+    /// Without the suffix that counters and infos get in the text.
+    pub(crate) base: &'static str,
+    pub(crate) help: &'static str,
+    pub(crate) kind: MetricType,
+}
+
+impl Name {
+    const fn histogram(base: &'static str, help: &'static str) -> Self {
+        Self {
+            base,
+            help,
+            kind: MetricType::Histogram,
+        }
+    }
+
+    const fn counter(base: &'static str, help: &'static str) -> Self {
+        Self {
+            base,
+            help,
+            kind: MetricType::Counter,
+        }
+    }
+
+    const fn gauge(base: &'static str, help: &'static str) -> Self {
+        Self {
+            base,
+            help,
+            kind: MetricType::Gauge,
+        }
+    }
+
+    /// The name that people query; a histogram has this name and `_bucket`, `_sum` and `_count` of it.
+    fn queried(&self) -> String {
+        match self.kind {
+            MetricType::Counter => format!("{}_total", self.base),
+            MetricType::Info => format!("{}_info", self.base),
+            _ => self.base.to_owned(),
+        }
+    }
+}
+
+/// The names that `/metrics` may show, as people query them. A histogram has its name and `_bucket`, `_sum` and `_count` of it.
+pub fn metric_names() -> Vec<String> {
+    ALL.iter().map(|name| name.queried()).collect()
+}
+
+pub(crate) const LAG_LOW: Name = Name::histogram(
+    "driftline_lag_low_seconds",
+    "Replication lag of seen canaries, at least",
+);
+pub(crate) const LAG_HIGH: Name = Name::histogram(
+    "driftline_lag_high_seconds",
+    "Replication lag of seen canaries, at most",
+);
+pub(crate) const WRITE: Name = Name::histogram(
+    "driftline_write_seconds",
+    "Time that the primary took to acknowledge a canary",
+);
+pub(crate) const LATENESS: Name = Name::histogram(
+    "driftline_lateness_seconds",
+    "How late canaries left, after their planned instant",
+);
+pub(crate) const CANARIES: Name = Name::counter("driftline_canaries", "Canaries whose fate is known, by state");
+pub(crate) const DUPLICATES: Name = Name::counter(
+    "driftline_canaries_duplicate",
+    "Canaries that arrived at the secondary again",
+);
+pub(crate) const FOREIGN: Name = Name::counter(
+    "driftline_canaries_foreign",
+    "Objects in the place of canaries that are none of ours, or are malformed; they are ignored",
+);
+pub(crate) const SKIPPED: Name =
+    Name::counter("driftline_skipped", "Slots of the schedule in which no canary was sent");
+pub(crate) const STALE_READS: Name =
+    Name::counter("driftline_stale_reads", "Polls that showed less than an earlier one");
+pub(crate) const OLDEST_UNSEEN: Name = Name::gauge(
+    "driftline_oldest_unseen_seconds",
+    "Age of the oldest acknowledged canary that is not visible; rises while replication is dead",
+);
+pub(crate) const PENDING: Name = Name::gauge(
+    "driftline_pending",
+    "Canaries under way, or acknowledged and not visible",
+);
+pub(crate) const NATIVE_LAG: Name = Name::gauge(
+    "driftline_native_lag_seconds",
+    "Replication lag by the store's own account; absent while it is not collected",
+);
+pub(crate) const MIRROR_LAG: Name = Name::gauge(
+    "driftline_mirror_lag_records",
+    "Records that a mirrored collection is behind; absent while it is not collected",
+);
+pub(crate) const ROLE_CONFLICT: Name = Name::gauge(
+    "driftline_role_conflict",
+    "1 while observed roles disagree with the stated ones, or both ends of a route take writes",
+);
+pub(crate) const UNMEASURED: Name = Name::gauge(
+    "driftline_unmeasured",
+    "Collections that no canary represents and no figure of the store covers",
+);
+pub(crate) const EVENT_ACTIVE: Name =
+    Name::gauge("driftline_event_active", "1 while an event of this kind is going on");
+pub(crate) const RECONCILE_SUCCESS: Name = Name::gauge(
+    "driftline_reconcile_last_success_timestamp_seconds",
+    "When the newest complete reconciliation ended, seconds since 1970 UTC",
+);
+pub(crate) const DIVERGENCES: Name = Name::gauge(
+    "driftline_divergences_confirmed",
+    "Divergences that the newest reconciliation confirmed",
+);
+pub(crate) const UNVERIFIED: Name = Name::gauge(
+    "driftline_collections_unverified",
+    "Collections that the newest reconciliation could not verify",
+);
+pub(crate) const REQUESTS: Name = Name::counter("driftline_requests", "Requests made to the stores");
+pub(crate) const REQUEST_UNITS: Name = Name::counter(
+    "driftline_request_units",
+    "Units of the store's price list that requests consumed",
+);
+pub(crate) const POSTGRES_LAG: Name =
+    Name::gauge("postgres_replication_lag_seconds", "Lag by PostgreSQL's own account");
+pub(crate) const POSTGRES_LAG_BYTES: Name = Name::gauge(
+    "postgres_replication_lag_bytes",
+    "Lag in bytes of log by PostgreSQL's own account",
+);
+pub(crate) const SERIES_DROPPED: Name = Name::gauge(
+    "driftline_series_dropped",
+    "Collections that share the series `_other` of a metric, since it has too many",
+);
+pub(crate) const LEDGER_BYTES: Name = Name::gauge("driftline_ledger_bytes", "Size of all ledgers on this host");
+pub(crate) const LEDGER_SYNC_FAILURES: Name = Name::counter(
+    "driftline_ledger_fsync_failures",
+    "Times that the disk refused to keep the ledger",
+);
+pub(crate) const LEDGER_UPLOADED: Name = Name::gauge(
+    "driftline_ledger_uploaded_timestamp_seconds",
+    "Instant until which a copy of the ledger is complete, seconds since 1970 UTC",
+);
+pub(crate) const LEDGER_UPLOAD_FAILURES: Name =
+    Name::counter("driftline_ledger_upload_failures", "Failed tries to copy the ledger");
+pub(crate) const RUNTIME_LATENESS: Name = Name::histogram(
+    "driftline_runtime_lateness_seconds",
+    "How late timers of the probe's own runtime fire",
+);
+pub(crate) const MEMORY: Name = Name::gauge("process_resident_memory_bytes", "Memory that this process holds");
+pub(crate) const CPU: Name = Name::counter("process_cpu_seconds", "Processor time of this process");
+pub(crate) const OPEN_FILES: Name = Name::gauge("process_open_fds", "Open files and sockets of this process");
+pub(crate) const BUILD: Name = Name {
+    base: "driftline_build",
+    help: "The running program",
+    kind: MetricType::Info,
+};
+
+/// All of them.
+pub(crate) const ALL: [Name; 33] = [
+    LAG_LOW,
+    LAG_HIGH,
+    WRITE,
+    LATENESS,
+    CANARIES,
+    DUPLICATES,
+    FOREIGN,
+    SKIPPED,
+    STALE_READS,
+    OLDEST_UNSEEN,
+    PENDING,
+    NATIVE_LAG,
+    MIRROR_LAG,
+    ROLE_CONFLICT,
+    UNMEASURED,
+    EVENT_ACTIVE,
+    RECONCILE_SUCCESS,
+    DIVERGENCES,
+    UNVERIFIED,
+    REQUESTS,
+    REQUEST_UNITS,
+    POSTGRES_LAG,
+    POSTGRES_LAG_BYTES,
+    SERIES_DROPPED,
+    LEDGER_BYTES,
+    LEDGER_SYNC_FAILURES,
+    LEDGER_UPLOADED,
+    LEDGER_UPLOAD_FAILURES,
+    RUNTIME_LATENESS,
+    MEMORY,
+    CPU,
+    OPEN_FILES,
+    BUILD,
+];

@@ -1,0 +1,102 @@
+//! One stream as the figures see it: read at the scrape, never written to.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::totals::{RouteTotals, StreamTotals};
+use crate::clock::Clock;
+use crate::engine::RouteSpec;
+use crate::live::{Live, Native};
+use crate::tracker::Accounting;
+
+/// A stream that is shown.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    pub(crate) collection: Option<String>,
+    pub(crate) overdue_after_us: u64,
+    pub(crate) period_us: u64,
+    pub(crate) started_us: u64,
+    live: Arc<Live>,
+    pub(crate) clock: Arc<dyn Clock>,
+    totals: Arc<StreamTotals>,
+    counted: Counted,
+}
+
+/// How much of the stream's counts is in its route's already.
+#[derive(Debug, Default)]
+struct Counted {
+    stale_reads: AtomicU64,
+    duplicates: AtomicU64,
+    foreign: AtomicU64,
+    requests: [AtomicU64; 3],
+}
+
+/// A stream at one instant.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Glance {
+    pub(crate) now_us: u64,
+    pub(crate) accounting: Accounting,
+    /// Age of the oldest acknowledged canary that is unseen.
+    pub(crate) oldest_us: Option<u64>,
+    pub(crate) native: Native,
+    /// When a poll was last answered; `None`: never.
+    pub(crate) answered_us: Option<u64>,
+    /// When a write was last acknowledged; `None`: never.
+    pub(crate) acked_us: Option<u64>,
+    /// When a canary was last seen; `None`: never.
+    pub(crate) seen_us: Option<u64>,
+    pub(crate) has_ended: bool,
+}
+
+impl Watched {
+    pub(super) fn new(spec: &RouteSpec, live: Arc<Live>, clock: Arc<dyn Clock>, totals: Arc<StreamTotals>) -> Self {
+        let us = |length: std::time::Duration| u64::try_from(length.as_micros()).unwrap_or(u64::MAX);
+        Self {
+            collection: spec.collection.clone(),
+            overdue_after_us: us(spec.settings.overdue_after.0),
+            period_us: us(spec.settings.rate.period()),
+            started_us: clock.now_us(),
+            live,
+            clock,
+            totals,
+            counted: Counted::default(),
+        }
+    }
+
+    pub(crate) fn glance(&self) -> Glance {
+        let known = |at: u64| (at > 0).then_some(at);
+        let now_us = self.clock.now_us();
+        let (accounting, oldest_us) = {
+            let tracker = self.live.tracker();
+            (tracker.accounting(), tracker.oldest_unseen_us(now_us))
+        };
+        Glance {
+            now_us,
+            accounting,
+            oldest_us,
+            native: self.live.native(),
+            answered_us: known(self.live.answered_us.load(Ordering::Relaxed)),
+            acked_us: known(self.totals.acked_us.load(Ordering::Relaxed)),
+            seen_us: known(self.totals.seen_us.load(Ordering::Relaxed)),
+            has_ended: self.totals.has_ended.load(Ordering::Acquire),
+        }
+    }
+
+    /// Adds what was counted since the last time to the counts of the route.
+    pub(super) fn count(&self, route: &RouteTotals) {
+        let live = &self.live;
+        let stale_reads = live.tracker().stale_reads();
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        for (counter, counted, total) in [
+            (&route.stale_reads, &self.counted.stale_reads, stale_reads),
+            (&route.duplicates, &self.counted.duplicates, of(&live.duplicates)),
+            (&route.foreign, &self.counted.foreign, of(&live.foreign)),
+        ] {
+            counter.inc_by(total.saturating_sub(counted.swap(total, Ordering::Relaxed)));
+        }
+        let totals = [of(&live.writes), of(&live.polls), of(&live.status_queries)];
+        for (((_, counter), counted), total) in route.requests.iter().zip(&self.counted.requests).zip(totals) {
+            counter.inc_by(total.saturating_sub(counted.swap(total, Ordering::Relaxed)));
+        }
+    }
+}
