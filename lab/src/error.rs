@@ -18,6 +18,26 @@ pub enum LabError {
         /// The Debian package that has it.
         package: String,
     },
+    /// Run the command and try again.
+    #[error("{artefact} was not found in {}; run `{command}` in driftline's folder", searched.display())]
+    MissingArtefact {
+        /// What is needed.
+        artefact: String,
+        /// Where it was looked for.
+        searched: PathBuf,
+        /// What fetches it.
+        command: String,
+    },
+    /// A service of the lab could not do what it was asked; its own words tell why.
+    #[error("{server}: could not {tried}: {message}")]
+    Service {
+        /// The service.
+        server: String,
+        /// What was tried.
+        tried: String,
+        /// What it said.
+        message: String,
+    },
     /// Labs run as root need an account without rights, because PostgreSQL refuses root.
     #[error("running as root, and neither `postgres` nor `nobody` is an account here; run the lab as an ordinary user")]
     NoAccount,

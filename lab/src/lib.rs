@@ -7,6 +7,7 @@
 //! Nothing here is safe for data that matters: servers run with `fsync = off`.
 
 mod account;
+mod dynamodb;
 mod error;
 mod folder;
 mod kafka;
@@ -16,6 +17,7 @@ mod proxy;
 mod touches;
 mod truth;
 
+pub use dynamodb::{DynamoPair, TableSpec};
 pub use error::LabError;
 pub use kafka::{KafkaOptions, KafkaPair, Mirror, MockKafka};
 pub use postgres::{Pattern, PgOptions, PgPair, PgServer, Plant, Tls, Workload, WorkloadOptions, Written, demo, plant};
