@@ -54,7 +54,7 @@ impl Watched {
         Self {
             collection: spec.collection.clone(),
             overdue_after_us: us(spec.settings.overdue_after.0),
-            period_us: us(spec.settings.rate.period()),
+            period_us: us(spec.settings.rate(&spec.route.store).period()),
             started_us: clock.now_us(),
             live,
             clock,
