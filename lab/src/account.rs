@@ -29,14 +29,9 @@ impl Account {
         })
     }
 
-    /// Ourselves, also when we are root: for servers that do not mind.
+    /// Ourselves, for programs that do not mind root.
     pub(crate) fn ourselves() -> Self {
         Self { lowered: None }
-    }
-
-    /// Whether the account is another than ours, so that folders above its own must let it through.
-    pub(crate) fn is_lowered(self) -> bool {
-        self.lowered.is_some()
     }
 
     /// Makes `path` the account's own.

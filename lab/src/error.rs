@@ -108,16 +108,6 @@ pub enum LabError {
         /// The driver's error.
         source: Box<tokio_postgres::Error>,
     },
-    /// A client of Kafka, or the simulated cluster, failed.
-    #[error("{server}: {tried}: {message}")]
-    Kafka {
-        /// The cluster or the mirror.
-        server: String,
-        /// What was tried.
-        tried: String,
-        /// What the library said.
-        message: String,
-    },
     /// The lab is not in the state that the call needs; the text says which call comes first.
     #[error("{server}: {problem}")]
     State {

@@ -29,7 +29,10 @@ const SOCKET_FOLDER_BYTES_MAX: usize = 92;
 #[serde(rename_all = "snake_case")]
 enum Line {
     Owner(ProcessId),
+    /// One of PostgreSQL, with children.
     Server(ProcessId),
+    /// Any other, which loses nothing that matters when it is killed.
+    Program(ProcessId),
 }
 
 /// A lab's own folder. It is removed with the last handle.
@@ -49,8 +52,8 @@ impl LabFolder {
     pub(crate) fn create(root: Option<&Path>, account: Account) -> Result<Self, LabError> {
         let base = root.map_or_else(std::env::temp_dir, Path::to_owned);
         let all = base.join(format!("driftline-lab-{}", Uid::effective()));
-        // The account must be let through to its own folder, and may not list the others.
-        private_folder(&all, if account.is_lowered() { 0o711 } else { 0o700 })?;
+        // An account that root lowers itself to must be let through to its own folder, and may not list the others.
+        private_folder(&all, if Uid::effective().is_root() { 0o711 } else { 0o700 })?;
         let register = all.join("register");
         private_folder(&register, 0o700)?;
         let _turn = take_turn(&register)?;
@@ -128,6 +131,11 @@ impl LabFolder {
     /// Notes a server, so that the next start can stop it if we do not live to do it.
     pub(crate) fn note_server(&self, server: ProcessId) -> Result<(), LabError> {
         self.write(&Line::Server(server))
+    }
+
+    /// Notes a program that the next start kills if we do not live to do it.
+    pub(crate) fn note_program(&self, program: ProcessId) -> Result<(), LabError> {
+        self.write(&Line::Program(program))
     }
 
     fn write(&self, line: &Line) -> Result<(), LabError> {
@@ -229,6 +237,10 @@ fn remove_orphan(record: &Path, folder: &Path) -> Result<(), LabError> {
             Line::Owner(owner) if owner.is_alive() => return Ok(()),
             Line::Owner(_) => {}
             Line::Server(server) => servers.push(server),
+            Line::Program(program) => {
+                program.signal(Signal::SIGKILL);
+                program.wait_end(KILL_PATIENCE);
+            }
         }
     }
     tracing::info!(folder = %folder.display(), "removing what an earlier lab left");

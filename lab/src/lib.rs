@@ -7,9 +7,11 @@
 //! Nothing here is safe for data that matters: servers run with `fsync = off`.
 
 mod account;
+mod certificates;
 mod dynamodb;
 mod error;
 mod folder;
+mod java;
 mod kafka;
 mod postgres;
 mod process;
@@ -19,7 +21,9 @@ mod truth;
 
 pub use dynamodb::{DynamoPair, TableSpec};
 pub use error::LabError;
-pub use kafka::{KafkaOptions, KafkaPair, Mirror, MockKafka};
+pub use kafka::{
+    KafkaOptions, KafkaPair, KafkaServer, KafkaServers, KafkaServersOptions, Mirror, MirrorMaker, MockKafka,
+};
 pub use postgres::{Pattern, PgOptions, PgPair, PgServer, Plant, Tls, Workload, WorkloadOptions, Written, demo, plant};
 pub use proxy::Proxy;
 pub use touches::{Side, Touches};

@@ -14,7 +14,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a client said when it failed.
 pub(super) fn failed(server: &str, tried: &str, message: impl ToString) -> LabError {
-    LabError::Kafka {
+    LabError::Service {
         server: server.to_owned(),
         tried: tried.to_owned(),
         message: message.to_string(),

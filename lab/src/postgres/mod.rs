@@ -1,6 +1,5 @@
 //! PostgreSQL from the distribution's packages.
 
-mod certificates;
 pub mod demo;
 mod options;
 mod pair;
@@ -15,5 +14,6 @@ mod workload;
 pub use options::{PgOptions, Tls};
 pub use pair::PgPair;
 pub use plant::{Plant, plant};
+pub(crate) use postmaster::log_tail;
 pub use server::PgServer;
 pub use workload::{Pattern, Workload, WorkloadOptions, Written};

@@ -9,12 +9,12 @@ use rand::RngExt as _;
 use rand::distr::{Alphanumeric, SampleString as _};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
-use super::certificates;
 use super::options::PgOptions;
 use super::postmaster::{Launch, Postmaster, Stop, log_tail};
 use super::programs::{self, Programs};
 use crate::LabError;
 use crate::account::Account;
+use crate::certificates;
 use crate::folder::LabFolder;
 use crate::process::ProcessId;
 

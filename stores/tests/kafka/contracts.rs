@@ -63,7 +63,11 @@ async fn a_simulated_pair_holds_every_contract() {
         ends: ends(&pair, 1),
         pair,
     };
-    let breaches = check(&fixture).await;
+    assert_holds(&fixture).await;
+}
+
+pub(crate) async fn assert_holds(fixture: &dyn Fixture) {
+    let breaches = check(fixture).await;
     let seen: Vec<String> = breaches.iter().map(ToString::to_string).collect();
     assert!(breaches.is_empty(), "\n{}", seen.join("\n"));
 }

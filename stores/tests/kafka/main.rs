@@ -3,5 +3,7 @@
 mod arrivals;
 mod contracts;
 mod leaders;
+mod mirror_maker;
+mod one_server;
 mod setup;
 mod status;

@@ -11,7 +11,7 @@ async fn orders(secondary: &End) -> Option<CollectionLag> {
     status.collections.get("orders").copied()
 }
 
-async fn until_lag(secondary: &End, records: u64) {
+pub(crate) async fn until_lag(secondary: &End, records: u64) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let lag = orders(secondary).await;
