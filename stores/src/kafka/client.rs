@@ -38,15 +38,19 @@ pub(crate) struct Notes {
 }
 
 impl ClientContext for Notes {
+    /// A client that joins no group is told by its log alone why a connection failed.
     fn log(&self, _: RDKafkaLogLevel, facility: &str, line: &str) {
         tracing::debug!(facility, line, "librdkafka");
+        if facility == "FAIL" {
+            self.note(Note::of_log(line));
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         let Some(code) = error.rdkafka_error_code().filter(|code| fault::is_worth_noting(*code)) else {
             return;
         };
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Note {
+        self.note(Note {
             code,
             reason: reason.to_owned(),
         });
@@ -59,6 +63,10 @@ impl Notes {
     /// The last report since [`Self::forget`]. Reports come when something changes, not as often as it is felt.
     pub(crate) fn last(&self) -> Option<Note> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, note: Note) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(note);
     }
 
     /// An answer came: what was reported before explains nothing any more.
@@ -114,6 +122,8 @@ impl Reach {
         {
             settings.set(*name, *value);
         }
+        // Whatever level this process logs at: see [`Notes`].
+        settings.set_log_level(RDKafkaLogLevel::Info);
         if let Tls::CaFile(file) = &self.tls {
             settings.set("ssl.ca.location", file.to_string_lossy());
         }

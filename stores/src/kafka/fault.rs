@@ -12,6 +12,22 @@ pub(crate) struct Note {
 }
 
 impl Note {
+    /// From a line such as `[thrd:T]: BROKER: SASL authentication error: ...`.
+    pub(crate) fn of_log(line: &str) -> Self {
+        let code = if line.contains("SASL authentication error") {
+            RDKafkaErrorCode::Authentication
+        } else if line.contains("SSL handshake failed") {
+            RDKafkaErrorCode::SSL
+        } else {
+            RDKafkaErrorCode::BrokerTransportFailure
+        };
+        let said = line.split_once("]: ").map_or(line, |(_, said)| said);
+        Self {
+            code,
+            reason: said.to_owned(),
+        }
+    }
+
     /// No broker answered, and the library does not say why.
     pub(crate) fn nobody() -> Self {
         Self {
@@ -144,6 +160,28 @@ mod tests {
             reason: "reason".to_owned(),
         });
         of("use1", "poll", &KafkaError::MetadataFetch(code), note).kind()
+    }
+
+    #[test]
+    fn a_line_of_the_log_tells_a_refusal_from_a_cut() {
+        let at = "[thrd:sasl_ssl://b:1/bootstrap]: sasl_ssl://b:1/bootstrap";
+        for (said, code) in [
+            (
+                "SASL authentication error: Authentication failed",
+                RDKafkaErrorCode::Authentication,
+            ),
+            ("SSL handshake failed: certificate verify failed", RDKafkaErrorCode::SSL),
+            (
+                "Connect to ipv4#127.0.0.1:1 failed: Connection refused",
+                RDKafkaErrorCode::BrokerTransportFailure,
+            ),
+        ] {
+            let note = Note::of_log(&format!("{at}: {said}"));
+            assert_eq!(
+                (note.code, note.reason),
+                (code, format!("sasl_ssl://b:1/bootstrap: {said}"))
+            );
+        }
     }
 
     #[test]

@@ -75,7 +75,7 @@ pub async fn init(config: &Config, site: &str, spec: &InitSpec) -> Result<()> {
     match code {
         None | Some(RDKafkaErrorCode::TopicAlreadyExists) => Ok(()),
         Some(code) => {
-            let error = rdkafka::error::KafkaError::AdminOp(code);
+            let error = rdkafka::error::KafkaError::Global(code);
             Err(fault::of(site, &tried, &error, notes.last()))
         }
     }
