@@ -89,7 +89,8 @@ impl MirrorMaker {
 
     fn start_again_now(&self) -> Result<(), LabError> {
         let log = self.home.join("mirror.log");
-        let ready = "WorkerSourceTask{id=MirrorSourceConnector-0} Executing source task";
+        // Its task is there; the first record follows soon, and there may be none.
+        let ready = "WorkerSourceTask{id=MirrorSourceConnector-0}";
         let process = JavaProcess::start(&self.program, &self.folder, &log, ready, READY_PATIENCE)?;
         *self.lock() = Some(process);
         Ok(())
