@@ -39,7 +39,11 @@ impl Context {
             format: match global.format {
                 FormatArg::Human => Format::Human,
                 FormatArg::Json => Format::Json,
-                FormatArg::Csv => return Err(Failure::refused(anyhow::anyhow!("only `driftline lag` writes CSV; use --format json"))),
+                FormatArg::Csv => {
+                    return Err(Failure::refused(anyhow::anyhow!(
+                        "only `driftline lag` writes CSV; use --format json"
+                    )));
+                }
             },
         })
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stores::{CanaryReader, CanaryWriter, Status};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -14,8 +14,8 @@ use crate::metrics::Metrics;
 use crate::polling::Polling;
 use crate::route::RouteRun;
 use crate::service::Readiness;
-use crate::tracker::Accounting;
-use crate::{Config, Output, ProbeError, Route};
+use crate::stated::StatedWriters;
+use crate::{Accounting, ClockBound, Config, Output, ProbeError, Route};
 
 /// Worker threads of the probe's own runtime: one may be held up by a disk while the other keeps the time.
 const PROBE_THREADS: usize = 2;
@@ -38,6 +38,8 @@ pub struct RouteSpec {
     pub primary_status: Option<Arc<dyn Status>>,
     /// The secondary's own figures.
     pub secondary_status: Option<Arc<dyn Status>>,
+    /// Whether one end alone may take writes (a physical copy): two writable ends are then a conflict, and no canary is written.
+    pub single_writer: bool,
     /// How to probe.
     pub settings: Config,
     /// How often to look.
@@ -61,21 +63,31 @@ pub struct Setting {
     pub readiness: Arc<Readiness>,
     /// Where instants come from.
     pub clock: Arc<dyn Clock>,
+    /// Who is stated to take writes. A route whose primary is none sleeps; each change of roles begins a new epoch.
+    pub stated: watch::Receiver<StatedWriters>,
+    /// How far the wall clock may be off, for readings across a reboot; `None`: nobody says, and there are none.
+    pub clock_bound: Option<Arc<dyn ClockBound>>,
     /// Seed of the schedules; route n uses seed + n.
     pub seed: u64,
 }
 
-/// What was measured on one route.
+/// What was measured on one stream of a route, over all of its epochs in this run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteSummary {
     /// The route.
     pub route: Route,
+    /// What its canaries represent, where that is less than the whole unit.
+    pub collection: Option<String>,
     /// Its stream.
     pub stream: String,
-    /// The epoch; `None` when the primary never answered, so that nothing was measured.
+    /// Its primary was never stated to be a writer, so there was nothing to measure.
+    pub is_dormant: bool,
+    /// The last epoch; `None` when the primary never answered, so that nothing was measured.
     pub epoch: Option<String>,
     /// The fate of its canaries. `pending` is what was acknowledged and unseen at the drain deadline.
     pub accounting: Accounting,
+    /// The fate of canaries that earlier runs, or earlier epochs of this one, had left open.
+    pub earlier: Accounting,
     /// Polls that showed less than an earlier one.
     pub stale_reads: u64,
     /// Whether the secondary was seen to be promoted.
@@ -90,14 +102,16 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Canaries that were pending at the drain deadline.
+    /// Canaries that were pending at the drain deadline, those of earlier runs included.
     pub fn pending(&self) -> u64 {
-        self.routes.iter().map(|route| route.accounting.pending).sum()
+        let of = |route: &RouteSummary| route.accounting.pending + route.earlier.pending;
+        self.routes.iter().map(of).sum()
     }
 
-    /// Whether every route measured something and nothing was left pending.
+    /// Whether every route that is not dormant measured something, and nothing was left pending.
     pub fn is_drained(&self) -> bool {
-        self.pending() == 0 && self.routes.iter().all(|route| route.epoch.is_some())
+        let measured = |route: &RouteSummary| route.epoch.is_some() || route.is_dormant;
+        self.pending() == 0 && self.routes.iter().all(measured)
     }
 }
 

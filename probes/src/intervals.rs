@@ -60,6 +60,8 @@ pub struct Intervals {
 struct Open {
     planned_us: u64,
     acked_us: Option<u64>,
+    /// When the last poll that read its slot and did not show it was sent.
+    missed_us: Option<u64>,
     is_unknown: bool,
 }
 
@@ -68,7 +70,7 @@ struct Open {
 pub struct Moment {
     /// The monotonic clock.
     pub now_us: u64,
-    /// When the last poll that was answered by a strong read was sent: until then, what is unseen was not there.
+    /// When the last poll that was answered by a strong read of the whole ring was sent: until then, what is unseen was not there.
     pub last_miss_us: Option<u64>,
     /// The store's own lag figure.
     pub native_lag_us: Option<u64>,
@@ -96,6 +98,7 @@ impl Intervals {
         let open = Open {
             planned_us,
             acked_us: None,
+            missed_us: None,
             is_unknown: false,
         };
         self.open.insert(sequence, open);
@@ -105,6 +108,13 @@ impl Intervals {
     pub fn acked(&mut self, sequence: u64, acked_us: u64) {
         if let Some(open) = self.open.get_mut(&sequence) {
             open.acked_us = Some(acked_us);
+        }
+    }
+
+    /// A poll that was sent then read its slot and did not show it.
+    pub fn missed(&mut self, sequence: u64, sent_us: u64) {
+        if let Some(open) = self.open.get_mut(&sequence) {
+            open.missed_us = open.missed_us.max(Some(sent_us));
         }
     }
 
@@ -237,7 +247,7 @@ impl Rendering<'_> {
             let age_us = open.acked_us.map(|acked| self.moment.now_us.saturating_sub(acked));
             let unseen_us = open
                 .acked_us
-                .zip(self.moment.last_miss_us)
+                .zip(self.moment.last_miss_us.max(open.missed_us))
                 .map_or(0, |(acked, miss)| miss.saturating_sub(acked));
             waiting.pending += 1;
             waiting.overdue += u64::from(age_us.is_some_and(|age| age > self.overdue_after_us));

@@ -76,6 +76,14 @@ pub enum Frame {
     },
     /// Its fate on the route is known.
     Settled(Settled),
+    /// The fate of a canary of an earlier epoch of the stream, which was open when that epoch ended. Instants are on the clock of
+    /// that epoch.
+    Earlier {
+        /// The epoch.
+        epoch: String,
+        /// Its fate.
+        settled: Settled,
+    },
     /// The secondary was seen to be promoted, and its ring held these. A large ring comes in several frames.
     Ring {
         /// When the answer came in.

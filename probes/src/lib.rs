@@ -7,15 +7,21 @@
 //! Lag is an interval, [max(0, m - w1), h - w0], on one monotonic clock; what is unseen is unbounded above, and only a poll that was
 //! answered raises its low end.
 
+mod accounting;
+mod carried;
 mod clock;
+mod clock_bound;
 mod config;
 mod engine;
+mod epoch;
 mod error;
 mod histogram;
 mod intervals;
 mod ledger;
 mod live;
+mod lookout;
 mod metrics;
+mod misses;
 mod native;
 mod polling;
 mod reader;
@@ -30,10 +36,14 @@ mod service;
 mod settled;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulation;
+mod stated;
 mod tracker;
+mod two_clock;
 mod writer;
 
-pub use clock::{Anchor, Clock, SimulatedClock, SystemClock};
+pub use accounting::Accounting;
+pub use clock::{Anchor, Boot, Clock, SimulatedClock, SystemClock};
+pub use clock_bound::{Chrony, ClockBound, TrackingError, chrony_bound_us};
 pub use config::{Config, OverdueAfter, RATE_PER_SECOND_MAX, Rate, ScheduleKind, SettingError};
 pub use engine::{RouteSpec, RouteSummary, Setting, Summary, run, runtime};
 pub use error::ProbeError;
@@ -44,6 +54,7 @@ pub use metrics::{
     EVENT_KINDS_MAX, Lately, LedgerFigures, METERS_MAX, Metrics, OTHER, PlaceFigures, Reconciled, SERIES_MAX,
     STREAMS_MAX, UNMEASURED_MAX, Unmeasured, metric_names,
 };
+pub use misses::INSTANCES_MAX;
 pub use polling::Polling;
 pub use recorder::{OUTPUT_BACKLOG_MAX, Output};
 pub use replay::{Replayed, WriteFate, Written, replay};
@@ -51,5 +62,7 @@ pub use rpo::{CutOver, LOST_LISTED_MAX, RpoQuestion, judge_rpo};
 pub use sample::*;
 pub use schedule::Schedule;
 pub use service::{Readiness, serve};
-pub use settled::{Origin, Settled};
-pub use tracker::{Accounting, INSTANCES_MAX, PENDING_MAX, Tracker};
+pub use settled::{CLOCK_ERROR_UNKNOWN_US, Origin, Settled};
+pub use stated::StatedWriters;
+pub use tracker::{PENDING_MAX, SOUGHT_MAX, Tracker, Wanted};
+pub use two_clock::{Crossed, Crossing};

@@ -53,9 +53,13 @@ impl Polling {
         if last < deciding_acked_us {
             return deciding_acked_us.max(last.saturating_add(self.floor_us));
         }
-        let age = last - deciding_acked_us;
-        let growth = age.saturating_mul(self.growth_percent) / 100;
-        last.saturating_add(growth.min(self.gap_us_max).max(self.floor_us))
+        last.saturating_add(self.gap_us(last - deciding_acked_us))
+    }
+
+    /// The gap after a look at a canary of this age.
+    pub fn gap_us(&self, age_us: u64) -> u64 {
+        let growth = age_us.saturating_mul(self.growth_percent) / 100;
+        growth.min(self.gap_us_max).max(self.floor_us)
     }
 }
 

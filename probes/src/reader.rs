@@ -1,12 +1,21 @@
-//! Watches for canaries at the secondary: one reader for each route, one poll settles all that it can.
+//! Watches for canaries at the secondary: one reader for each stream, one poll settles all that it can, and a slow poll does not
+//! hold up the next one.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use stores::Sought;
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use stores::Sighting;
 
+use crate::carried::{Carried, LaterWord};
+use crate::epoch::Shared;
 use crate::ledger::Frame;
-use crate::route::Shared;
+use crate::tracker::{SOUGHT_MAX, Wanted};
+
+/// Polls under way at once: over a long round trip they are spread evenly, so that the gap between two of them, and not the round
+/// trip, decides how wide a reading is.
+pub(crate) const POLLS_IN_FLIGHT_MAX: usize = 4;
 
 /// A poll that takes longer is given up; it proves nothing.
 const POLL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -17,12 +26,23 @@ const IDLE_POLL_EVERY: Duration = Duration::from_secs(1);
 /// The first wait after a failed poll; it doubles up to [`IDLE_POLL_EVERY`].
 const ERROR_WAIT: Duration = Duration::from_millis(50);
 
-/// The reader of one route.
+/// The reader of one stream.
 #[derive(Debug)]
 pub(crate) struct ReaderTask {
     shared: Shared,
+    in_flight: FuturesUnordered<BoxFuture<'static, Answer>>,
     last_sent_us: Option<u64>,
+    round_trip_us: u64,
     error_wait: Option<Duration>,
+    knows_older_rival: bool,
+}
+
+/// What came of one poll.
+#[derive(Debug)]
+struct Answer {
+    sent_us: u64,
+    received_us: u64,
+    sighting: Result<Sighting, String>,
 }
 
 /// What to do next.
@@ -35,12 +55,19 @@ enum Next {
     PollAt(u64),
 }
 
+fn us(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
 impl ReaderTask {
     pub(crate) fn new(shared: Shared) -> Self {
         Self {
             shared,
+            in_flight: FuturesUnordered::new(),
             last_sent_us: None,
+            round_trip_us: 0,
             error_wait: None,
+            knows_older_rival: false,
         }
     }
 
@@ -48,69 +75,133 @@ impl ReaderTask {
     pub(crate) async fn run(mut self) {
         let halt = self.shared.halt.clone();
         while !halt.is_cancelled() {
-            match self.next() {
+            let due_us = match self.next() {
                 Next::Finished => return,
-                Next::Idle => drop(halt.run_until_cancelled(self.shared.live.changed.notified()).await),
-                Next::PollAt(due_us) => {
-                    let now = self.shared.setting.clock.now_us();
-                    if due_us <= now {
-                        self.poll().await;
-                        continue;
-                    }
-                    tokio::select! {
-                        () = halt.cancelled() => {}
-                        () = tokio::time::sleep(Duration::from_micros(due_us - now)) => {}
-                        () = self.shared.live.changed.notified() => {}
-                    }
-                }
+                Next::PollAt(due_us) if self.has_room() => Some(due_us),
+                Next::Idle | Next::PollAt(_) => None,
+            };
+            let now = self.shared.setting.clock.now_us();
+            if due_us.is_some_and(|due| due <= now) {
+                self.send(now);
+                continue;
+            }
+            let wait = Duration::from_micros(due_us.map_or(0, |due| due - now));
+            tokio::select! {
+                () = halt.cancelled() => {}
+                Some(answer) = self.in_flight.next() => self.take(answer).await,
+                () = tokio::time::sleep(wait), if due_us.is_some() => {}
+                () = self.shared.live.changed.notified() => {}
             }
         }
+    }
+
+    /// A secondary that fails is asked one thing at a time.
+    fn has_room(&self) -> bool {
+        let max = if self.error_wait.is_some() {
+            1
+        } else {
+            POLLS_IN_FLIGHT_MAX
+        };
+        self.in_flight.len() < max
     }
 
     fn next(&self) -> Next {
-        let (deciding_us, watches_unknown) = {
-            let tracker = self.shared.live.tracker();
-            let deciding = tracker.deciding_us();
-            (deciding, deciding.is_none() && tracker.watches_unknown())
+        let (live, polling) = (&self.shared.live, &self.shared.spec.polling);
+        let (own_due_us, awaits, watches_unknown) = {
+            let tracker = live.tracker();
+            let due = tracker.due_us(polling, self.last_sent_us);
+            (due, tracker.awaits(), due.is_none() && tracker.watches_unknown())
         };
-        let spaced = |wait: Duration| {
-            let wait_us = u64::try_from(wait.as_micros()).unwrap_or(u64::MAX);
-            self.last_sent_us.map_or(0, |last| last.saturating_add(wait_us))
+        let (earlier_due_us, awaits_earlier) = {
+            let carried = live.carried();
+            let due = carried
+                .watched
+                .iter()
+                .filter_map(|one| one.due_us(polling, self.last_sent_us))
+                .min();
+            (due, carried.watched.iter().any(Carried::awaits))
         };
-        match deciding_us {
-            Some(acked_us) => {
-                let due = self.shared.spec.polling.due_us(acked_us, self.last_sent_us);
-                Next::PollAt(due.max(self.error_wait.map_or(0, spaced)))
+        // What an earlier epoch left open holds up no shutdown: it has waited before, and is found again in the ledger.
+        let is_awaited = awaits || (awaits_earlier && !self.shared.setting.shutdown.is_cancelled());
+        if live.is_finishing.load(Ordering::Acquire) && !is_awaited {
+            return Next::Finished;
+        }
+        let first_due_us = own_due_us.into_iter().chain(earlier_due_us).min();
+        let due_us = match (first_due_us, watches_unknown) {
+            (Some(due_us), _) => due_us,
+            (None, true) => self.spaced(us(IDLE_POLL_EVERY)),
+            (None, false) => return Next::Idle,
+        };
+        let spread_us = self.round_trip_us / u64::try_from(POLLS_IN_FLIGHT_MAX).unwrap_or(1);
+        let spread_us = spread_us.max(self.error_wait.map_or(0, us));
+        Next::PollAt(due_us.max(self.spaced(spread_us)))
+    }
+
+    /// This long after the last poll.
+    fn spaced(&self, wait_us: u64) -> u64 {
+        self.last_sent_us.map_or(0, |last| last.saturating_add(wait_us))
+    }
+
+    /// What is looked for now: by the whole ring, or what is due of this epoch first and of earlier ones after it.
+    fn wanted(&self, now_us: u64) -> Wanted {
+        let (live, polling) = (&self.shared.live, &self.shared.spec.polling);
+        let mut wanted = live.tracker().wanted(polling, now_us);
+        for carried in live.carried().watched.iter_mut() {
+            let Wanted::Only(sequences) = &mut wanted else { break };
+            if sequences.len() < SOUGHT_MAX
+                && let Wanted::Only(more) = carried.wanted(polling, now_us, SOUGHT_MAX - sequences.len())
+            {
+                sequences.extend(more);
             }
-            None if self.shared.live.is_finishing.load(Ordering::Acquire) => Next::Finished,
-            None if watches_unknown => Next::PollAt(spaced(IDLE_POLL_EVERY)),
-            None => Next::Idle,
+        }
+        wanted
+    }
+
+    fn send(&mut self, sent_us: u64) {
+        self.last_sent_us = Some(sent_us);
+        let wanted = self.wanted(sent_us);
+        if wanted == Wanted::Only(Vec::new()) {
+            return; // it was settled meanwhile
+        }
+        self.shared.live.polls.fetch_add(1, Ordering::Relaxed);
+        let (reader, stream) = (self.shared.spec.reader.clone(), self.shared.spec.stream.clone());
+        let clock = self.shared.setting.clock.clone();
+        self.in_flight.push(Box::pin(async move {
+            let asked = tokio::time::timeout(POLL_TIMEOUT, reader.poll(&stream, wanted.sought())).await;
+            let received_us = clock.now_us();
+            let sighting = match asked {
+                Ok(answer) => answer.map_err(|error| error.to_string()),
+                Err(_) => Err(format!("no answer within {} s", POLL_TIMEOUT.as_secs())),
+            };
+            Answer {
+                sent_us,
+                received_us,
+                sighting,
+            }
+        }));
+    }
+
+    async fn take(&mut self, answer: Answer) {
+        let Answer {
+            sent_us,
+            received_us,
+            sighting,
+        } = answer;
+        match sighting {
+            Ok(sighting) => {
+                self.error_wait = None;
+                // A single slow answer does not thin out the polls for long.
+                self.round_trip_us = (self.round_trip_us * 3 + received_us.saturating_sub(sent_us)) / 4;
+                self.shared.live.answered(received_us, sighting.oddities);
+                self.note_rival(&sighting);
+                settle(&self.shared, &sighting, sent_us, received_us).await;
+            }
+            Err(error) => self.note_error(&error),
         }
     }
 
-    async fn poll(&mut self) {
-        let (spec, clock) = (&self.shared.spec, &self.shared.setting.clock);
-        self.shared.live.polls.fetch_add(1, Ordering::Relaxed);
-        let sent_us = clock.now_us();
-        self.last_sent_us = Some(sent_us);
-        let asked = tokio::time::timeout(POLL_TIMEOUT, spec.reader.poll(&spec.stream, Sought::All));
-        let Some(answer) = self.shared.halt.run_until_cancelled(asked).await else {
-            return;
-        };
-        let received_us = clock.now_us();
-        let error = match answer {
-            Ok(Ok(sighting)) => {
-                self.error_wait = None;
-                self.shared.live.answered(received_us, sighting.oddities);
-                let settled = self.shared.live.tracker().polled(&sighting, sent_us, received_us);
-                for settled in settled {
-                    self.shared.record(Frame::Settled(settled)).await;
-                }
-                return;
-            }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {} s", POLL_TIMEOUT.as_secs()),
-        };
+    fn note_error(&mut self, error: &str) {
+        let spec = &self.shared.spec;
         if self.error_wait.is_none() {
             tracing::warn!(
                 secondary_site = spec.route.secondary_site,
@@ -119,9 +210,59 @@ impl ReaderTask {
                 "cannot look for canaries"
             );
         }
-        self.error_wait = Some(
-            self.error_wait
-                .map_or(ERROR_WAIT, |wait| (wait * 2).min(IDLE_POLL_EVERY)),
-        );
+        let doubled = |wait: Duration| (wait * 2).min(IDLE_POLL_EVERY);
+        self.error_wait = Some(self.error_wait.map_or(ERROR_WAIT, doubled));
+    }
+
+    /// A canary of an epoch that is not ours, above where ours began, was written by another probe: earlier epochs of ours end below.
+    /// The newer epoch wins. One that was also seen below is older than ours, and its probe will find out.
+    fn note_rival(&mut self, sighting: &Sighting) {
+        let own = &self.shared.origin.epoch;
+        let first = self.shared.first_sequence;
+        let above = sighting
+            .canaries
+            .iter()
+            .find(|canary| canary.epoch != *own && canary.sequence >= first);
+        let Some(above) = above else { return };
+        let is_older = sighting
+            .canaries
+            .iter()
+            .any(|canary| canary.epoch == above.epoch && canary.sequence < first);
+        if !is_older {
+            self.shared
+                .meet_rival(&format!("epoch {} at canary {}", above.epoch, above.sequence));
+        } else if !std::mem::replace(&mut self.knows_older_rival, true) {
+            self.shared.live.rivals.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(
+                stream = self.shared.spec.stream,
+                epoch = above.epoch,
+                "another, older probe writes to this stream; it has to give way"
+            );
+        }
+    }
+}
+
+/// Lets the trackers judge an answer, and writes down what they say.
+pub(crate) async fn settle(shared: &Shared, sighting: &Sighting, sent_us: u64, received_us: u64) {
+    let settled = shared.live.tracker().polled(sighting, sent_us, received_us);
+    let earlier = shared.live.carried().polled(sighting, sent_us, received_us);
+    for settled in settled {
+        shared.record(Frame::Settled(settled)).await;
+    }
+    record_earlier(shared, earlier).await;
+}
+
+/// Writes down what became of canaries of earlier epochs.
+pub(crate) async fn record_earlier(shared: &Shared, words: Vec<LaterWord>) {
+    for LaterWord {
+        epoch,
+        settled,
+        is_violated,
+    } in words
+    {
+        if is_violated {
+            shared.live.bounds_violated.fetch_add(1, Ordering::Relaxed);
+        }
+        shared.record(Frame::Earlier { epoch, settled }).await;
     }
 }

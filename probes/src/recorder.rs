@@ -17,7 +17,7 @@ use crate::intervals::{Intervals, Moment};
 use crate::ledger::{Frame, Ledger, LedgerError};
 use crate::live::Live;
 use crate::metrics::RouteFigures;
-use crate::settled::{Origin, Settled};
+use crate::settled::{ClockUse, Origin, Settled};
 use crate::{FinalState, LagInterval, LagSample, ProbeError};
 
 /// Frames that wait for the ledger. When it is full, writers and readers wait: slots are then late or skipped, and counted.
@@ -51,6 +51,7 @@ pub enum Output {
 #[derive(Debug)]
 enum Row {
     Sample(Settled),
+    Earlier(Box<LagSample>),
     Interval(Box<LagInterval>),
 }
 
@@ -58,11 +59,13 @@ enum Row {
 #[derive(Debug)]
 pub(crate) struct Recorder {
     pub(crate) origin: Origin,
+    /// Earlier epochs whose canaries may still settle, and the clocks of their readings.
+    pub(crate) earlier: BTreeMap<String, (Origin, ClockUse)>,
     pub(crate) ledger: Ledger,
     pub(crate) intervals: Intervals,
     pub(crate) live: Arc<Live>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) figures: RouteFigures,
+    pub(crate) figures: Arc<RouteFigures>,
     pub(crate) output: mpsc::Sender<Output>,
     /// The highest planned sequence that is in the ledger.
     pub(crate) written: watch::Sender<u64>,
@@ -158,9 +161,29 @@ impl Recorder {
                 self.state.backlog.push_back(Row::Sample(*settled));
                 self.note_backlog();
             }
+            Frame::Earlier { epoch, settled } => self.settle_earlier(epoch, settled),
             Frame::Epoch { .. } | Frame::Ring { .. } | Frame::Complete { .. } | Frame::Closed { .. } => {}
         }
         Ok(())
+    }
+
+    /// It counts in the interval in which it settled; minutes of its own epoch are not written again.
+    fn settle_earlier(&mut self, epoch: &str, settled: &Settled) {
+        let Some((origin, clock)) = self.earlier.get(epoch) else {
+            return;
+        };
+        if settled.state == FinalState::Seen && settled.high_us.is_none() {
+            self.figures.seen_without_reading();
+        } else {
+            // Its instants are of another clock than those that are shown beside it.
+            self.figures.settled(&Settled {
+                seen_us: None,
+                ..*settled
+            });
+        }
+        let sample = Box::new(settled.sample_on(origin, *clock));
+        self.state.backlog.push_back(Row::Earlier(sample));
+        self.note_backlog();
     }
 
     fn note_backlog(&self) {
@@ -201,9 +224,16 @@ impl Recorder {
     }
 
     fn revise(&mut self, is_end: bool) {
+        let last_miss_us = {
+            let tracker = self.live.tracker();
+            for (sequence, sent_us) in tracker.missed() {
+                self.intervals.missed(sequence, sent_us);
+            }
+            tracker.latest_miss()
+        };
         let moment = Moment {
             now_us: self.clock.now_us(),
-            last_miss_us: self.live.tracker().latest_miss(),
+            last_miss_us,
             native_lag_us: self.live.native().lag_us,
             is_end,
         };
@@ -245,6 +275,7 @@ impl Row {
     fn render(self, origin: &Origin) -> Output {
         match self {
             Self::Sample(settled) => Output::Sample(settled.sample(origin)),
+            Self::Earlier(sample) => Output::Sample(*sample),
             Self::Interval(interval) => Output::Interval(*interval),
         }
     }

@@ -127,6 +127,6 @@ fn follow(frame: Frame, open: &mut BTreeMap<u64, Written>, replayed: &mut Replay
         },
         Frame::Complete { until_us } => replayed.complete_until_us = replayed.complete_until_us.max(until_us),
         Frame::Closed { .. } => replayed.is_closed = true,
-        Frame::Settled(_) | Frame::Reserved { .. } | Frame::Epoch { .. } => {}
+        Frame::Settled(_) | Frame::Earlier { .. } | Frame::Reserved { .. } | Frame::Epoch { .. } => {}
     }
 }

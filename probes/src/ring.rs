@@ -1,6 +1,6 @@
 //! What one poll showed of a ring, indexed by slot.
 
-use stores::Sighting;
+use stores::{Covers, Sighting};
 
 /// A sighting, ready to be asked about single canaries.
 #[derive(Debug)]
@@ -8,6 +8,8 @@ pub(crate) struct Ring<'a> {
     slots: u64,
     /// (slot, sequence, epoch), sorted.
     held: Vec<(u64, u64, &'a str)>,
+    /// Slots that were read, sorted; `None`: all.
+    read: Option<Vec<u64>>,
 }
 
 impl<'a> Ring<'a> {
@@ -19,7 +21,15 @@ impl<'a> Ring<'a> {
             .map(|canary| (canary.sequence % slots, canary.sequence, canary.epoch.as_str()))
             .collect();
         held.sort_unstable();
-        Self { slots, held }
+        let read = match &sighting.covers {
+            Covers::Ring => None,
+            Covers::Slots(sequences) => {
+                let mut read: Vec<u64> = sequences.iter().map(|sequence| sequence % slots).collect();
+                read.sort_unstable();
+                Some(read)
+            }
+        };
+        Self { slots, held, read }
     }
 
     fn slot(&self, sequence: u64) -> &[(u64, u64, &'a str)] {
@@ -27,6 +37,12 @@ impl<'a> Ring<'a> {
         let from = self.held.partition_point(|(held, ..)| *held < slot);
         let to = self.held.partition_point(|(held, ..)| *held <= slot);
         &self.held[from..to]
+    }
+
+    /// Whether the slot of this canary was read.
+    pub(crate) fn covers(&self, sequence: u64) -> bool {
+        let slot = sequence % self.slots;
+        self.read.as_ref().is_none_or(|read| read.binary_search(&slot).is_ok())
     }
 
     /// Whether this very canary is there.
@@ -48,11 +64,11 @@ impl<'a> Ring<'a> {
             .any(|(_, held, epoch)| *held > sequence && is_ours(epoch))
     }
 
-    /// The highest sequence of one epoch; 0 when there is none.
-    pub(crate) fn newest(&self, epoch: &str) -> u64 {
+    /// The highest sequence of the epochs that are `of`; 0 when there is none.
+    pub(crate) fn newest(&self, of: impl Fn(&str) -> bool) -> u64 {
         self.held
             .iter()
-            .filter(|(_, _, held_epoch)| *held_epoch == epoch)
+            .filter(|(_, _, epoch)| of(epoch))
             .map(|(_, sequence, _)| *sequence)
             .max()
             .unwrap_or(0)

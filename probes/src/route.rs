@@ -1,27 +1,21 @@
-//! One route from its start to its last frame.
+//! One stream of a route over all of its epochs: it sleeps while its primary is not stated to be a writer, and begins a new epoch
+//! whenever roles change.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use rand::RngExt;
 use stores::StoreError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
-use uuid::Uuid;
 
-use crate::clock::Anchor;
 use crate::engine::{RouteSpec, RouteSummary, Setting};
-use crate::intervals::Intervals;
-use crate::ledger::{Frame, Ledger, LedgerError, first_unreserved};
+use crate::epoch::{Cause, Ended, Epoch};
+use crate::ledger::{LedgerError, first_unreserved};
 use crate::live::Live;
-use crate::native::NativeWatch;
-use crate::reader::ReaderTask;
-use crate::recorder::{LEDGER_QUEUE_MAX, Recorder, RecorderState};
-use crate::settled::Origin;
+use crate::metrics::RouteFigures;
+use crate::stated::StatedWriters;
 use crate::tracker::Tracker;
-use crate::writer::WriterTask;
 use crate::{Accounting, ProbeError};
 
 /// Between two tries to reach a primary that does not answer at the start.
@@ -30,114 +24,163 @@ const START_RETRY_EVERY: Duration = Duration::from_secs(1);
 /// How long the primary may take to answer one try.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A route that is about to run.
+/// The first pause after giving way to another probe; it doubles up to [`RIVAL_PAUSE_MAX`], so that two probes that both begin anew
+/// leave each other alone most of the time.
+const RIVAL_PAUSE: Duration = Duration::from_secs(5);
+
+/// The longest pause. An epoch that lasted longer was not disputed.
+const RIVAL_PAUSE_MAX: Duration = Duration::from_secs(300);
+
+/// A stream that is about to run.
 #[derive(Debug)]
 pub(crate) struct RouteRun {
     spec: RouteSpec,
     setting: Setting,
-    started: mpsc::Sender<()>,
+    started: Option<mpsc::Sender<()>>,
+    stated: watch::Receiver<StatedWriters>,
+    live: Arc<Live>,
+    figures: Option<Arc<RouteFigures>>,
+    sum: Sum,
 }
 
-/// What the tasks of a route have in common.
-#[derive(Debug, Clone)]
-pub(crate) struct Shared {
-    pub(crate) spec: RouteSpec,
-    pub(crate) setting: Setting,
-    pub(crate) live: Arc<Live>,
-    pub(crate) origin: Origin,
-    pub(crate) frames: mpsc::Sender<Frame>,
-    pub(crate) was_promoted: Arc<AtomicBool>,
-    /// Ends the reader and the status task at once.
-    pub(crate) halt: CancellationToken,
+/// Figures over all epochs.
+#[derive(Debug, Default)]
+struct Sum {
+    epoch: Option<String>,
+    accounting: Accounting,
+    earlier: Accounting,
+    /// What the last epoch left for the next one to take up.
+    handed_on: Option<Box<Ended>>,
+    was_promoted: bool,
+    was_asked: bool,
 }
 
-impl Shared {
-    /// Hands a frame to the recorder. When the recorder is gone it has failed, and its error is the one that counts.
-    pub(crate) async fn record(&self, frame: Frame) {
-        if self.frames.send(frame).await.is_err() {
-            self.halt.cancel();
+impl Sum {
+    /// An epoch ended; what it left open counts with the next one, if there is a next one.
+    fn add(&mut self, ended: Ended) {
+        self.epoch = Some(ended.epoch.clone());
+        self.was_promoted |= ended.was_promoted;
+        if matches!(ended.cause, Cause::Restated | Cause::Rival) {
+            self.handed_on = Some(Box::new(ended));
+        } else {
+            self.accounting = self.accounting.plus(ended.whole);
+            self.earlier = self.earlier.plus(ended.earlier_whole);
+        }
+    }
+
+    /// Another epoch takes up what is open.
+    fn taken_up(&mut self) {
+        if let Some(ended) = self.handed_on.take() {
+            self.accounting = self.accounting.plus(ended.concluded);
+            self.earlier = self.earlier.plus(ended.earlier_concluded);
+        }
+    }
+
+    /// Nobody does.
+    fn close(&mut self) {
+        if let Some(ended) = self.handed_on.take() {
+            self.accounting = self.accounting.plus(ended.whole);
+            self.earlier = self.earlier.plus(ended.earlier_whole);
         }
     }
 }
 
 impl RouteRun {
     pub(crate) fn new(spec: RouteSpec, setting: Setting, started: mpsc::Sender<()>) -> Self {
-        Self { spec, setting, started }
-    }
-
-    /// Starts, runs until shutdown, drains, closes the ledger.
-    pub(crate) async fn run(self) -> Result<Option<RouteSummary>, ProbeError> {
-        let Some(first_sequence) = self.first_sequence().await? else {
-            return Ok(Some(self.never_started()));
-        };
-        let origin = Origin {
-            route: self.spec.route.clone(),
-            stream: self.spec.stream.clone(),
-            epoch: Uuid::new_v4().simple().to_string(),
-            anchor: Anchor::take(&*self.setting.clock),
-        };
-        let ledger = self.start_ledger(&origin, first_sequence).await?;
-        let tracker = Tracker::new(
-            &origin.epoch,
-            self.spec.reader.is_ordered(),
-            self.spec.writer.ring_slots(),
-        );
-        let live = Arc::new(Live::new(tracker));
-        let figures = self
-            .setting
-            .metrics
-            .watch(&self.spec, live.clone(), self.setting.clock.clone());
-        let (frames, queue) = mpsc::channel(LEDGER_QUEUE_MAX);
-        let (written, written_until) = watch::channel(0);
-        let recorder = Recorder {
-            intervals: Intervals::new(origin.clone(), self.spec.settings.overdue_after.0),
-            origin: origin.clone(),
-            ledger,
-            live: live.clone(),
-            clock: self.setting.clock.clone(),
-            figures,
-            output: self.setting.output.clone(),
-            written,
-            state: RecorderState::default(),
-        };
-        let halt = CancellationToken::new();
-        let recording = tokio::spawn(halting(
-            recorder.run(queue),
-            halt.clone(),
-            self.setting.shutdown.clone(),
-        ));
-        // A summary may be dropped without harm: the receiver only counts starts.
-        let _ = self.started.send(()).await;
-        let shared = Shared {
-            spec: self.spec,
-            setting: self.setting,
-            live,
-            origin,
-            frames,
-            was_promoted: Arc::new(AtomicBool::new(false)),
-            halt,
-        };
-        let summary = measure(shared, first_sequence, written_until).await;
-        let recorded = recording
-            .await
-            .map_err(|error| ProbeError::Panicked(error.to_string()))?;
-        recorded?;
-        summary.map(Some)
-    }
-
-    fn never_started(&self) -> RouteSummary {
-        RouteSummary {
-            route: self.spec.route.clone(),
-            stream: self.spec.stream.clone(),
-            epoch: None,
-            accounting: Accounting::default(),
-            stale_reads: 0,
-            was_promoted: false,
+        let nothing = Tracker::new("", spec.reader.is_ordered(), spec.writer.ring_slots());
+        Self {
+            stated: setting.stated.clone(),
+            live: Arc::new(Live::new(nothing)),
+            started: Some(started),
+            figures: None,
+            sum: Sum::default(),
+            spec,
+            setting,
         }
     }
 
-    /// Above everything that the ledger has reserved and that the ring holds. `None`: shut down before the primary answered.
-    async fn first_sequence(&self) -> Result<Option<u64>, ProbeError> {
+    /// Epoch after epoch until shutdown.
+    pub(crate) async fn run(mut self) -> Result<Option<RouteSummary>, ProbeError> {
+        let mut pause = RIVAL_PAUSE;
+        while self.until_writer().await {
+            self.sum.was_asked = true;
+            let Some(first_sequence) = self.first_sequence().await? else {
+                continue;
+            };
+            let began = Instant::now();
+            self.sum.taken_up();
+            let ended = self.epoch(first_sequence).run().await?;
+            let cause = ended.cause;
+            self.sum.add(ended);
+            if began.elapsed() > RIVAL_PAUSE_MAX {
+                pause = RIVAL_PAUSE;
+            }
+            if cause == Cause::Rival {
+                let jitter = rand::rng().random_range(0.5..1.5);
+                let wait = tokio::time::sleep(pause.mul_f64(jitter));
+                let _interrupted = self.setting.shutdown.run_until_cancelled(wait).await;
+                pause = (pause * 2).min(RIVAL_PAUSE_MAX);
+            }
+        }
+        Ok(Some(self.summary()))
+    }
+
+    fn summary(mut self) -> RouteSummary {
+        self.sum.close();
+        RouteSummary {
+            route: self.spec.route.clone(),
+            collection: self.spec.collection.clone(),
+            stream: self.spec.stream.clone(),
+            is_dormant: !self.sum.was_asked,
+            epoch: self.sum.epoch,
+            accounting: self.sum.accounting,
+            earlier: self.sum.earlier,
+            stale_reads: self.live.stale_reads(),
+            was_promoted: self.sum.was_promoted,
+        }
+    }
+
+    /// Waits until the primary is stated to be a writer. `false`: shut down.
+    async fn until_writer(&mut self) -> bool {
+        while !self.setting.shutdown.is_cancelled() {
+            if self.stated.borrow_and_update().is_writer(&self.spec.route) {
+                return true;
+            }
+            self.has_started().await; // there is nothing to wait for
+            tokio::select! {
+                () = self.setting.shutdown.cancelled() => {}
+                changed = self.stated.changed() => if changed.is_err() {
+                    self.setting.shutdown.cancelled().await;
+                }
+            }
+        }
+        false
+    }
+
+    async fn has_started(&mut self) {
+        if let Some(started) = self.started.take() {
+            let _ = started.send(()).await;
+        }
+    }
+
+    fn epoch(&mut self, first_sequence: u64) -> Epoch {
+        let (setting, live, spec) = (&self.setting, &self.live, &self.spec);
+        let figures = self
+            .figures
+            .get_or_insert_with(|| Arc::new(setting.metrics.watch(spec, live.clone(), setting.clock.clone())));
+        Epoch {
+            spec: self.spec.clone(),
+            setting: self.setting.clone(),
+            live: self.live.clone(),
+            figures: figures.clone(),
+            first_sequence,
+            started: self.started.take(),
+        }
+    }
+
+    /// Above everything that the ledger has reserved and that the ring holds. `None`: shut down, or overruled, before the primary
+    /// answered.
+    async fn first_sequence(&mut self) -> Result<Option<u64>, ProbeError> {
         let (folder, stream) = (self.setting.ledger_folder.clone(), self.spec.stream.clone());
         let reserved = tokio::task::spawn_blocking(move || {
             std::fs::create_dir_all(&folder).map_err(|source| LedgerError::Folder {
@@ -164,6 +207,9 @@ impl RouteRun {
                 () = self.setting.shutdown.cancelled() => return Ok(None),
                 () = tokio::time::sleep(START_RETRY_EVERY) => {}
             }
+            if !self.stated.borrow().is_writer(&self.spec.route) {
+                return Ok(None);
+            }
         }
     }
 
@@ -173,85 +219,4 @@ impl RouteRun {
             source: Box::new(source),
         }
     }
-
-    async fn start_ledger(&self, origin: &Origin, first_sequence: u64) -> Result<Ledger, ProbeError> {
-        let (folder, origin) = (self.setting.ledger_folder.clone(), origin.clone());
-        let ledger = tokio::task::spawn_blocking(move || Ledger::start(&folder, &origin, first_sequence)).await;
-        Ok(ledger.map_err(|error| ProbeError::Panicked(error.to_string()))??)
-    }
-}
-
-/// A task that ends with whoever started it, so that nothing runs on behind a probe that was dropped.
-fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> AbortOnDropHandle<T> {
-    AbortOnDropHandle::new(tokio::spawn(task))
-}
-
-/// When the recorder fails, the route must end too: nothing may be measured without a record.
-async fn halting(
-    recording: impl Future<Output = Result<(), ProbeError>>,
-    halt: CancellationToken,
-    shutdown: CancellationToken,
-) -> Result<(), ProbeError> {
-    let result = recording.await;
-    if result.is_err() {
-        halt.cancel();
-        shutdown.cancel();
-    }
-    result
-}
-
-/// Writer, reader and status task until shutdown; then the drain.
-async fn measure(
-    shared: Shared,
-    first_sequence: u64,
-    written_until: watch::Receiver<u64>,
-) -> Result<RouteSummary, ProbeError> {
-    let panicked = |error: tokio::task::JoinError| ProbeError::Panicked(error.to_string());
-    let stop_native = shared.halt.child_token();
-    let native = spawn(NativeWatch::new(shared.clone(), stop_native.clone()).run());
-    let mut reader = spawn(ReaderTask::new(shared.clone()).run());
-    let mut writer = spawn(WriterTask::new(shared.clone(), first_sequence, written_until).run());
-    let writer_ended = tokio::select! {
-        () = shared.setting.shutdown.cancelled() => None,
-        ended = &mut writer => Some(ended),
-    };
-    let deadline = Instant::now() + shared.setting.drain_deadline;
-    // Writes have a time-out of their own, and each of them ends with an outcome.
-    let written = match writer_ended {
-        Some(ended) => ended,
-        None => writer.await,
-    };
-    stop_native.cancel();
-    shared.live.finish();
-    let watched = match tokio::time::timeout_at(deadline, &mut reader).await {
-        Ok(ended) => ended,
-        Err(_) => {
-            shared.halt.cancel();
-            reader.await
-        }
-    };
-    let asked = native.await;
-    // A panic leaves the ledger open: nobody knows what the writes under way did.
-    written.and(watched).and(asked).map_err(panicked)?;
-    let closing = shared.live.tracker().close();
-    for settled in closing {
-        shared.record(Frame::Settled(settled)).await;
-    }
-    let (accounting, stale_reads) = {
-        let tracker = shared.live.tracker();
-        (tracker.accounting(), tracker.stale_reads())
-    };
-    let closed = Frame::Closed {
-        at_us: shared.setting.clock.now_us(),
-        pending: accounting.pending,
-    };
-    shared.record(closed).await;
-    Ok(RouteSummary {
-        route: shared.spec.route.clone(),
-        stream: shared.spec.stream.clone(),
-        epoch: Some(shared.origin.epoch.clone()),
-        accounting,
-        stale_reads,
-        was_promoted: shared.was_promoted.load(std::sync::atomic::Ordering::Acquire),
-    })
 }

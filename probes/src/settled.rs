@@ -41,9 +41,44 @@ pub struct Origin {
     pub anchor: Anchor,
 }
 
+/// On which clocks the two ends of a reading were taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ClockUse {
+    /// One monotonic clock. Across a restart, tying both processes to the machine's boot costs this much.
+    One { error_us: u64 },
+    /// Two wall clocks, which are off by no more than this together; `None`: nobody says by how much, so there is no reading.
+    Two { error_us: Option<u64> },
+}
+
+impl ClockUse {
+    /// One process.
+    pub(crate) const SAME: Self = Self::One { error_us: 0 };
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::One { .. } => "monotonic",
+            Self::Two { .. } => "two_clock",
+        }
+    }
+
+    fn error_us(self) -> u64 {
+        match self {
+            Self::One { error_us } => error_us,
+            Self::Two { error_us } => error_us.unwrap_or(CLOCK_ERROR_UNKNOWN_US),
+        }
+    }
+}
+
+/// The bound of a clock error that nobody knows: there is no reading beside it.
+pub const CLOCK_ERROR_UNKNOWN_US: u64 = 0x7fff_ffff_ffff_ffff;
+
 impl Settled {
-    /// The row of evidence.
+    /// The row of evidence of a canary that was written and seen by one process.
     pub fn sample(&self, origin: &Origin) -> LagSample {
+        self.sample_on(origin, ClockUse::SAME)
+    }
+
+    pub(crate) fn sample_on(&self, origin: &Origin, clock: ClockUse) -> LagSample {
         let wall = |at: u64| origin.anchor.wall(at);
         LagSample {
             route: origin.route.clone(),
@@ -59,8 +94,8 @@ impl Settled {
             low_known: self.low_known,
             write_us: self.acked_us.map(|at| at.saturating_sub(self.sent_us)),
             late_us: Some(self.sent_us.saturating_sub(self.planned_us)),
-            clock: "monotonic".to_owned(),
-            clock_error_us: 0,
+            clock: clock.word().to_owned(),
+            clock_error_us: clock.error_us(),
             state: self.state,
         }
     }

@@ -12,8 +12,8 @@ use crate::intervals::{Intervals, Moment};
 use crate::polling::Polling;
 use crate::schedule::Schedule;
 use crate::settled::{Origin, Settled};
-use crate::tracker::{Accounting, Tracker};
-use crate::{Config, LagInterval, LagSample, Route};
+use crate::tracker::Tracker;
+use crate::{Accounting, Config, LagInterval, LagSample, Route};
 
 /// Slots of the simulated ring.
 const RING_SLOTS: u64 = 16;

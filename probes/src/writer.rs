@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use stores::{Canary, WriteOutcome};
+use stores::{Canary, StoreError, WriteOutcome};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
+use crate::epoch::Shared;
 use crate::intervals::SLOT_LATE_US_MAX;
 use crate::ledger::{Frame, RESERVE};
-use crate::route::Shared;
 use crate::schedule::Schedule;
 
 /// Writes under way at once; a slot that finds as many is skipped and counted.
@@ -44,7 +44,8 @@ pub(crate) struct WriterTask {
 }
 
 impl WriterTask {
-    pub(crate) fn new(shared: Shared, first_sequence: u64, written_until: watch::Receiver<u64>) -> Self {
+    pub(crate) fn new(shared: Shared, written_until: watch::Receiver<u64>) -> Self {
+        let first_sequence = shared.first_sequence;
         let settings = &shared.spec.settings;
         let schedule = Schedule::new(
             settings.schedule,
@@ -64,10 +65,10 @@ impl WriterTask {
         }
     }
 
-    /// Until shutdown; returns when the last write has ended.
+    /// Until it is stopped; returns when the last write has ended.
     pub(crate) async fn run(mut self) {
-        let shutdown = self.shared.setting.shutdown.clone();
-        let _stopped = shutdown.run_until_cancelled(self.send_slots()).await;
+        let stop = self.shared.stop_writing.clone();
+        let _stopped = stop.run_until_cancelled(self.send_slots()).await;
         while self.writes.join_next().await.is_some() {}
     }
 
@@ -117,10 +118,11 @@ impl WriterTask {
 
     async fn send_or_skip(&mut self, slot: Slot) {
         let late_us = self.shared.setting.clock.now_us().saturating_sub(slot.planned_us);
-        let is_backed_up = self.shared.live.is_backed_up.load(Ordering::Acquire);
+        let live = &self.shared.live;
+        let may_not = live.is_backed_up.load(Ordering::Acquire) || live.is_conflicting.load(Ordering::Acquire);
         let permit = self.in_flight.clone().try_acquire_owned();
         match permit {
-            Ok(permit) if late_us <= SLOT_LATE_US_MAX && !is_backed_up => {
+            Ok(permit) if late_us <= SLOT_LATE_US_MAX && !may_not => {
                 self.writes.spawn(write(self.shared.clone(), slot, permit));
             }
             _ => {
@@ -170,6 +172,9 @@ async fn write(shared: Shared, slot: Slot, permit: OwnedSemaphorePermit) {
         ),
         Ok(WriteOutcome::Failed(error)) => {
             tracing::debug!(%error, sequence, "canary not written");
+            if matches!(error, StoreError::Config(_)) {
+                find_rival(&shared, sequence).await;
+            }
             (None, shared.live.tracker().failed(sequence))
         }
         Ok(WriteOutcome::Unknown(error)) => {
@@ -190,7 +195,17 @@ async fn write(shared: Shared, slot: Slot, permit: OwnedSemaphorePermit) {
     }
 }
 
+/// A guarded write is refused when its slot holds a later canary. Sequences of ours are never used again, so somebody else wrote it.
+async fn find_rival(shared: &Shared, sequence: u64) {
+    let asked = shared.spec.writer.highest_sequence(&shared.spec.stream);
+    if let Ok(Ok(highest)) = tokio::time::timeout(WRITE_TIMEOUT, asked).await
+        && highest >= sequence
+    {
+        shared.meet_rival(&format!("canary {highest} where {sequence} is the newest of ours"));
+    }
+}
+
 fn unknown(shared: &Shared, sequence: u64, at_us: u64) -> (Option<Frame>, Option<crate::Settled>) {
-    let settled = shared.live.tracker().unknown(sequence);
+    let settled = shared.live.tracker().unknown(sequence, at_us);
     (Some(Frame::Unknown { sequence, at_us }), settled)
 }

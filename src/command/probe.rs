@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use probes::{Metrics, Output, Polling, Readiness, Route, RouteSpec, Setting, Summary, SystemClock};
+use probes::{Metrics, Output, Polling, Readiness, Route, RouteSpec, Setting, StatedWriters, Summary, SystemClock};
 use reports::render::{LagSummary, LagTables, RouteLag, lag_terminal};
 use reports::runs;
 use reports::tables::{RunKind, RunRow, RunStatus};
@@ -117,6 +117,8 @@ pub(crate) async fn measure(
         metrics,
         readiness,
         clock: Arc::new(SystemClock::new()),
+        stated: tokio::sync::watch::Sender::new(stated(context)).subscribe(),
+        clock_bound: None,
         seed: rand::random(),
     };
     let measured = probes::run(routes, setting).await;
@@ -163,6 +165,7 @@ async fn routes(context: &Context, run: &Run) -> Result<Vec<RouteSpec>, Failure>
                     reader: wanted(reader.canary_reader.clone(), secondary, "watch canaries")?,
                     primary_status: writer.status.clone(),
                     secondary_status: reader.status.clone(),
+                    single_writer: unit.aurora().is_some(),
                     settings: context.config.defaults.probe.clone(),
                     polling: Polling::AURORA,
                 });
@@ -170,6 +173,18 @@ async fn routes(context: &Context, run: &Run) -> Result<Vec<RouteSpec>, Failure>
         }
     }
     Ok(specs)
+}
+
+/// The writers of the configuration, as the engine asks for them.
+fn stated(context: &Context) -> StatedWriters {
+    let units = topology::units(&context.config);
+    let writers = units.iter().flat_map(|unit| {
+        let name = unit.lag_name();
+        unit.writers
+            .iter()
+            .map(move |site| (name.to_owned(), (*site).to_owned()))
+    });
+    StatedWriters::new(0, writers)
 }
 
 /// The route as evidence names it: by its dataset, or by its connection where one canary stands for several datasets.

@@ -18,10 +18,7 @@ fn intervals() -> Intervals {
         },
         stream: "s".to_owned(),
         epoch: "e".to_owned(),
-        anchor: Anchor {
-            now_us: 0,
-            wall_us: WALL,
-        },
+        anchor: Anchor::at(0, WALL),
     };
     Intervals::new(origin, Duration::from_secs(30))
 }

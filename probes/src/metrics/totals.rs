@@ -111,12 +111,21 @@ impl RouteFigures {
         self.route.write.observe(seconds(write_us));
     }
 
-    pub(crate) fn settled(&self, settled: &Settled) {
+    /// Seen across two clocks of which nobody knows how far they are off.
+    pub(crate) fn seen_without_reading(&self) {
+        self.count(FinalState::Seen);
+    }
+
+    fn count(&self, fate: FinalState) {
         for (state, counter) in &self.route.states {
-            if *state == settled.state {
+            if *state == fate {
                 counter.inc();
             }
         }
+    }
+
+    pub(crate) fn settled(&self, settled: &Settled) {
+        self.count(settled.state);
         if settled.state != FinalState::Seen {
             return;
         }

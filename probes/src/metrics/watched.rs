@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::totals::{RouteTotals, StreamTotals};
+use crate::Accounting;
 use crate::clock::Clock;
 use crate::engine::RouteSpec;
 use crate::live::{Live, Native};
-use crate::tracker::Accounting;
 
 /// A stream that is shown.
 #[derive(Debug)]
@@ -66,10 +66,12 @@ impl Watched {
     pub(crate) fn glance(&self) -> Glance {
         let known = |at: u64| (at > 0).then_some(at);
         let now_us = self.clock.now_us();
-        let (accounting, oldest_us) = {
-            let tracker = self.live.tracker();
-            (tracker.accounting(), tracker.oldest_unseen_us(now_us))
+        // What an earlier epoch left open is pending still.
+        let accounting = Accounting {
+            pending: self.live.pending(),
+            ..self.live.tracker().accounting()
         };
+        let oldest_us = self.live.oldest_unseen_us(now_us);
         Glance {
             now_us,
             accounting,
@@ -78,14 +80,14 @@ impl Watched {
             answered_us: known(self.live.answered_us.load(Ordering::Relaxed)),
             acked_us: known(self.totals.acked_us.load(Ordering::Relaxed)),
             seen_us: known(self.totals.seen_us.load(Ordering::Relaxed)),
-            has_ended: self.totals.has_ended.load(Ordering::Acquire),
+            has_ended: self.totals.has_ended.load(Ordering::Acquire) || !self.live.is_active.load(Ordering::Acquire),
         }
     }
 
     /// Adds what was counted since the last time to the counts of the route.
     pub(super) fn count(&self, route: &RouteTotals) {
         let live = &self.live;
-        let stale_reads = live.tracker().stale_reads();
+        let stale_reads = live.stale_reads();
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
         for (counter, counted, total) in [
             (&route.stale_reads, &self.counted.stale_reads, stale_reads),

@@ -135,7 +135,7 @@ fn a_write_of_unknown_outcome_that_appears_is_seen_and_one_that_is_overwritten_s
     let mut tracker = tracker(true);
     for sequence in [1, 2] {
         tracker.sent(sequence, 990, 1_000);
-        assert_eq!(tracker.unknown(sequence), None);
+        assert_eq!(tracker.unknown(sequence, 1_100), None);
     }
     assert_eq!(tracker.accounting().write_unknown, 2);
     assert!(tracker.watches_unknown());
@@ -163,7 +163,7 @@ fn a_promotion_loses_what_is_not_in_the_surviving_ring() {
         acked(&mut tracker, sequence);
     }
     tracker.sent(4, 990, 1_000);
-    tracker.unknown(4);
+    tracker.unknown(4, 1_100);
     tracker.sent(5, 990, 1_000);
     let settled = tracker.promoted(&ring("i", &[1, 2]), 5_000, 5_100);
     let states: Vec<_> = settled.iter().map(|one| (one.sequence, one.state)).collect();
@@ -275,7 +275,7 @@ proptest! {
                 Happening::Send => { settled.extend(tracker.sent(next, now - 5, now)); next += 1; planned += 1; }
                 Happening::Ack(sequence) => settled.extend(tracker.acked(sequence, now)),
                 Happening::Fail(sequence) => settled.extend(tracker.failed(sequence)),
-                Happening::Unknown(sequence) => settled.extend(tracker.unknown(sequence)),
+                Happening::Unknown(sequence) => settled.extend(tracker.unknown(sequence, now)),
                 Happening::Poll { shown, instance, strong } => {
                     let sighting = Sighting { strong, ..ring(&instance.to_string(), &shown) };
                     settled.extend(tracker.polled(&sighting, now, now + 50));

@@ -6,14 +6,15 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use probes::{
-    Clock, Config, LagInterval, LagSample, Metrics, Output, Polling, ProbeError, Readiness, Route, RouteSpec, Setting,
-    Summary, SystemClock,
+    Boot, Clock, Config, LagInterval, LagSample, Metrics, Output, Polling, ProbeError, Readiness, Route, RouteSpec,
+    Setting, StatedWriters, Summary, SystemClock,
 };
 use stores::memory::{Pair, Settings};
 use stores::{Canary, CanaryWriter};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 /// How long pending canaries are waited for, unless a test says otherwise.
 pub(crate) const DRAIN: Duration = Duration::from_secs(30);
@@ -26,6 +27,12 @@ pub(crate) fn route() -> Route {
         secondary_site: "usw2".to_owned(),
         observer: "usw2/test".to_owned(),
     }
+}
+
+/// Statement number `statement`: these sites take writes.
+pub(crate) fn writers(statement: u64, sites: &[&str]) -> StatedWriters {
+    let of = |site: &&str| ("orders".to_owned(), (*site).to_owned());
+    StatedWriters::new(statement, sites.iter().map(of))
 }
 
 pub(crate) fn pair(settings: Settings) -> Pair {
@@ -41,6 +48,8 @@ pub(crate) struct TestClock {
     system: SystemClock,
     wall_us: AtomicI64,
     step_us: i64,
+    boot_id: Option<Uuid>,
+    booted_before_us: u64,
 }
 
 impl TestClock {
@@ -49,6 +58,8 @@ impl TestClock {
             system: SystemClock::new(),
             wall_us: AtomicI64::new(WALL),
             step_us,
+            boot_id: Some(Uuid::from_u128(1)),
+            booted_before_us: 1_000_000_000,
         }
     }
 }
@@ -61,12 +72,20 @@ impl Clock for TestClock {
     fn wall_us(&self) -> i64 {
         self.wall_us.fetch_add(self.step_us, Ordering::SeqCst)
     }
+
+    fn boot(&self) -> Option<Boot> {
+        self.boot_id.map(|id| Boot {
+            id,
+            at_us: self.booted_before_us + self.system.now_us(),
+        })
+    }
 }
 
 pub(crate) struct Rig {
     pub(crate) spec: RouteSpec,
     pub(crate) setting: Setting,
     pub(crate) folder: tempfile::TempDir,
+    pub(crate) stated: watch::Sender<StatedWriters>,
     output: mpsc::Receiver<Output>,
 }
 
@@ -77,6 +96,7 @@ pub(crate) struct Running {
     pub(crate) readiness: Arc<Readiness>,
     probe: JoinHandle<Result<Summary, ProbeError>>,
     taken: JoinHandle<(Vec<LagSample>, Vec<LagInterval>)>,
+    pub(crate) stated: watch::Sender<StatedWriters>,
     pub(crate) folder: tempfile::TempDir,
 }
 
@@ -101,12 +121,14 @@ impl Rig {
             reader: secondary.canary_reader.unwrap(),
             primary_status: primary.status,
             secondary_status: secondary.status,
+            single_writer: true,
             settings: Config {
                 rate: Some(rate.parse().unwrap()),
                 ..Config::default()
             },
             polling: Polling::AURORA,
         };
+        let stated = watch::Sender::new(writers(1, &["use1"]));
         let setting = Setting {
             ledger_folder: folder.path().to_owned(),
             shutdown: CancellationToken::new(),
@@ -115,12 +137,15 @@ impl Rig {
             metrics: Arc::new(Metrics::new("1.2.3")),
             readiness: Arc::new(Readiness::default()),
             clock: Arc::new(TestClock::stepping_by(0)),
+            stated: stated.subscribe(),
+            clock_bound: None,
             seed: 5,
         };
         Self {
             spec,
             setting,
             folder,
+            stated,
             output,
         }
     }
@@ -151,6 +176,7 @@ impl Rig {
             spec,
             setting,
             folder,
+            stated,
             mut output,
         } = self;
         let (shutdown, metrics, readiness) = (
@@ -176,6 +202,7 @@ impl Rig {
             probe,
             taken,
             folder,
+            stated,
         }
     }
 

@@ -20,7 +20,7 @@ fn origin(epoch: &str, wall_us: i64) -> Origin {
         route: route(),
         stream: "s".to_owned(),
         epoch: epoch.to_owned(),
-        anchor: Anchor { now_us: 0, wall_us },
+        anchor: Anchor::at(0, wall_us),
     }
 }
 
