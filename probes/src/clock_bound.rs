@@ -127,7 +127,7 @@ mod tests {
                 LINE.replace("0.000400000", "fast"),
                 "root delay \"fast\" is not a number",
             ),
-            (LINE.replace("0.000400000", "NaN"), "finite"),
+            (LINE.replace("0.000400000", "NaN"), "NaN"),
             ("506 Cannot talk to daemon".to_owned(), "no column 13"),
             (String::new(), "no column 13"),
         ] {

@@ -304,3 +304,219 @@ proptest! {
         }
     }
 }
+
+/// As [`ring`], of which only these slots were read.
+fn part(instance: &str, read: &[u64], sequences: &[u64]) -> Sighting {
+    Sighting {
+        covers: Covers::Slots(read.to_vec()),
+        ..ring(instance, sequences)
+    }
+}
+
+#[test]
+fn a_slot_that_was_not_read_is_no_miss_no_loss_and_no_stale_read() {
+    let mut tracker = tracker(false);
+    acked(&mut tracker, 1);
+    acked(&mut tracker, 2);
+    assert!(tracker.polled(&part("i", &[1], &[]), 1_200, 1_300).is_empty());
+    let settled = tracker.polled(&part("i", &[1, 2], &[1, 2]), 2_000, 2_200);
+    let lows: Vec<_> = settled.iter().map(|one| (one.low_us, one.low_known)).collect();
+    assert_eq!(
+        lows,
+        [(Some(100), true), (Some(0), false)],
+        "2 was not looked for before"
+    );
+    tracker.polled(&part("i", &[1], &[]), 3_000, 3_100);
+    assert_eq!(tracker.stale_reads(), 0, "the newest, 2, was not looked for");
+    tracker.polled(&part("i", &[2], &[]), 3_200, 3_300);
+    assert_eq!(tracker.stale_reads(), 1);
+
+    let mut tracker = Tracker::new("e", false, RING);
+    acked(&mut tracker, 1);
+    acked(&mut tracker, 2);
+    let settled = tracker.promoted(&part("i", &[2], &[]), 5_000, 5_100);
+    assert_eq!(only(&settled).sequence, 2, "nothing is known of the other");
+    assert_eq!(tracker.accounting().pending, 1);
+}
+
+#[test]
+fn answers_that_come_out_of_order_are_judged_by_when_they_were_asked_for() {
+    for is_ordered in [true, false] {
+        let mut tracker = tracker(is_ordered);
+        acked(&mut tracker, 1);
+        // Asked for at 1,200, 1,300, 1,400 and 1,500; the third one is the first that shows it and is answered late.
+        assert!(tracker.polled(&ring("i", &[]), 1_300, 1_350).is_empty());
+        assert!(tracker.polled(&ring("i", &[]), 1_500, 1_550).is_empty());
+        assert!(tracker.polled(&ring("i", &[]), 1_200, 1_560).is_empty());
+        let seen = only(&tracker.polled(&ring("i", &[1]), 1_400, 1_600));
+        assert_eq!(
+            (seen.low_us, seen.high_us),
+            (Some(200), Some(600)),
+            "the miss before the hit, not the one after"
+        );
+        tracker.polled(&ring("i", &[]), 1_450, 1_700);
+        assert_eq!(tracker.stale_reads(), 0, "sent before anybody knew of the hit");
+    }
+}
+
+#[test]
+fn an_unordered_store_is_asked_for_what_is_due_and_no_more_for_what_is_settled() {
+    let mut tracker = tracker(false);
+    let polling = Polling::DYNAMODB;
+    assert_eq!(tracker.due_us(&polling, None), None);
+    acked(&mut tracker, 1);
+    tracker.sent(2, 990, 1_000);
+    tracker.unknown(2, 1_100);
+    assert_eq!(tracker.due_us(&polling, None), Some(1_100), "at once");
+    assert_eq!(tracker.due_us(&polling, Some(1_090)), Some(21_090), "but for the floor");
+    assert_eq!(tracker.wanted(&polling, 1_100), Wanted::Only(vec![1, 2]));
+    assert_eq!(tracker.wanted(&polling, 1_101), Wanted::Only(Vec::new()));
+    tracker.polled(&part("i", &[1, 2], &[1]), 2_000, 2_200);
+    assert_eq!(tracker.wanted(&polling, 100_000), Wanted::Only(vec![2]));
+    tracker.close();
+    assert_eq!(tracker.due_us(&polling, None), None);
+}
+
+#[test]
+fn a_later_epoch_of_ours_proves_what_an_earlier_one_wrote_in_an_ordered_stream() {
+    let open = |sequence, acked_us| InFlight {
+        sequence,
+        planned_us: 990,
+        sent_us: 1_000,
+        acked_us,
+        was_sent: true,
+    };
+    let canaries = [open(1, Some(1_100)), open(2, Some(1_100)), open(3, None)];
+    let carried = |follower: &str| Tracker::new("e", true, RING).carried(&canaries, [follower.to_owned()]);
+    let mut sighting = ring_of("later", "i", &[1 + RING]);
+    sighting.canaries.extend(ring("i", &[]).canaries);
+    let states = |tracker: &mut Tracker| -> Vec<_> {
+        let settled = tracker.polled(&sighting, 9_000, 9_100);
+        settled.iter().map(|one| (one.sequence, one.state)).collect()
+    };
+    let mut followed = carried("later");
+    assert_eq!(
+        states(&mut followed),
+        [(1, FinalState::Seen), (2, FinalState::Lost)],
+        "1 was overwritten by its successor, 2 is not where it was"
+    );
+    assert!(followed.watches_unknown() && followed.accounting().holds());
+    let mut stranger = carried("another");
+    assert_eq!(
+        states(&mut stranger),
+        [(1, FinalState::Superseded)],
+        "order proves nothing of strangers"
+    );
+}
+
+/// Polls of an unordered store as they happen: asked for in order, evaluated and answered in any.
+#[derive(Debug, Clone)]
+struct Look {
+    /// After the one before.
+    gap_us: u64,
+    to_store_us: u64,
+    back_us: u64,
+    /// Which of the canaries are sought, by bits, and how many of them are read.
+    sought: u16,
+    read: usize,
+}
+
+proptest! {
+    /// Whatever a poll reads, and in whatever order the answers come in, a reading contains the truth.
+    #[test]
+    fn readings_of_partial_and_disordered_answers_contain_the_truth(
+        is_ordered in any::<bool>(),
+        lags in proptest::collection::vec(1u64..4_000, 1..10),
+        looks in proptest::collection::vec(
+            (1u64..400, 0u64..900, 0u64..900, any::<u16>(), 0usize..8).prop_map(|(gap_us, to_store_us, back_us, sought, read)| Look {
+                gap_us, to_store_us, back_us, sought, read
+            }),
+            1..60
+        )
+    ) {
+        let mut tracker = Tracker::new("e", is_ordered, 64);
+        // Committed in the middle of a write of 100 us; in an ordered store none arrives before an earlier one.
+        let mut arrivals: Vec<u64> = Vec::new();
+        for (index, lag) in lags.iter().enumerate() {
+            let sequence = index as u64 + 1;
+            let sent = 1_000 + 150 * index as u64;
+            tracker.sent(sequence, sent, sent);
+            let arrival = sent + 50 + lag;
+            arrivals.push(if is_ordered { arrivals.last().map_or(arrival, |last| arrival.max(*last)) } else { arrival });
+            tracker.acked(sequence, sent + 100);
+        }
+        let mut answers = Vec::new();
+        let mut sent_us = 3_000;
+        for look in looks {
+            sent_us += look.gap_us;
+            let at = sent_us + look.to_store_us;
+            let shown = |sequence: &u64| arrivals[usize::try_from(sequence - 1).unwrap()] <= at;
+            let all: Vec<u64> = (1..=lags.len() as u64).collect();
+            let sighting = if is_ordered {
+                ring("i", &all.into_iter().filter(|sequence| shown(sequence)).collect::<Vec<_>>())
+            } else {
+                let read: Vec<u64> = all.into_iter().filter(|sequence| look.sought >> sequence & 1 == 1).take(look.read).collect();
+                let held: Vec<u64> = read.iter().copied().filter(|sequence| shown(sequence)).collect();
+                part("i", &read, &held)
+            };
+            answers.push((at + look.back_us, sent_us, sighting));
+        }
+        answers.sort_by_key(|(received, ..)| *received);
+        for (received, sent, sighting) in answers {
+            for one in tracker.polled(&sighting, sent, received) {
+                let index = usize::try_from(one.sequence - 1).unwrap();
+                let truth = arrivals[index] - (1_000 + 150 * index as u64 + 50);
+                prop_assert_eq!(one.state, FinalState::Seen);
+                prop_assert!(one.low_us.unwrap() <= truth && truth <= one.high_us.unwrap(), "{} {:?}", truth, one);
+            }
+            prop_assert!(tracker.accounting().holds());
+        }
+        prop_assert_eq!(tracker.stale_reads(), 0, "nothing ever disappeared");
+    }
+}
+
+/// A week with replication dead, in a store that is asked canary by canary, and a day in an ordered one.
+#[test]
+fn a_week_of_dead_replication_takes_no_more_memory_than_a_ring() {
+    const SECOND: u64 = 1_000_000;
+    let slots = 2_000;
+    let polling = Polling::S3;
+    let mut tracker = Tracker::new("e", false, slots);
+    let (mut looks, mut last_poll, mut superseded) = (0u64, None, 0u64);
+    for sequence in 1..=7 * 24 * 60 {
+        let now = sequence * 60 * SECOND;
+        superseded += u64::from(tracker.sent(sequence, now, now).is_some());
+        tracker.acked(sequence, now + 1_000);
+        while let Some(due) = tracker
+            .due_us(&polling, last_poll)
+            .filter(|due| *due < now + 60 * SECOND)
+        {
+            let Wanted::Only(read) = tracker.wanted(&polling, due) else {
+                unreachable!()
+            };
+            assert!(read.len() <= SOUGHT_MAX);
+            tracker.polled(&part("i", &read, &[]), due, due + 60_000);
+            last_poll = Some(due);
+            looks += 1;
+        }
+        assert!(tracker.pending.len() as u64 <= slots && tracker.lookout.len() as u64 <= slots);
+    }
+    let accounting = tracker.accounting();
+    assert!(accounting.holds() && accounting.pending == slots && accounting.superseded == superseded);
+    assert!(
+        looks < 7 * 24 * 3_600 * 2,
+        "{looks} polls in a week, never closer than the floor"
+    );
+
+    let mut tracker = Tracker::new("e", true, 64);
+    for sequence in 1..=24 * 3_600 * 5 {
+        let now = sequence * SECOND / 5;
+        tracker.sent(sequence, now, now);
+        tracker.acked(sequence, now + 1_000);
+        if sequence.is_multiple_of(50_000) {
+            tracker.polled(&ring("i", &[]), now + 2_000, now + 3_000);
+        }
+        assert!(tracker.pending.len() <= PENDING_MAX);
+    }
+    assert!(tracker.accounting().holds() && tracker.lookout.len() == 0);
+}

@@ -3,6 +3,10 @@
 mod accuracy;
 mod faults;
 mod ledger;
+mod restart;
 mod rig;
+mod roles;
 mod rpo;
+mod scattered;
 mod service;
+mod unordered;

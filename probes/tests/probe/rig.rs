@@ -10,7 +10,7 @@ use probes::{
     Setting, StatedWriters, Summary, SystemClock,
 };
 use stores::memory::{Pair, Settings};
-use stores::{Canary, CanaryWriter};
+use stores::{Canary, CanaryReader, CanaryWriter};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -42,14 +42,16 @@ pub(crate) fn pair(settings: Settings) -> Pair {
 /// The date at which probes of these tests begin: a whole minute, so that no test depends on when it runs.
 pub(crate) const WALL: i64 = 1_795_251_600_000_000;
 
+/// When the machine was booted, for all probes of these tests.
+static BOOTED: std::sync::LazyLock<std::time::Instant> = std::sync::LazyLock::new(std::time::Instant::now);
+
 /// Monotonic time as tokio has it, and a wall clock that somebody sets by hand at each reading.
 #[derive(Debug)]
 pub(crate) struct TestClock {
     system: SystemClock,
     wall_us: AtomicI64,
     step_us: i64,
-    boot_id: Option<Uuid>,
-    booted_before_us: u64,
+    pub(crate) boot_id: Option<Uuid>,
 }
 
 impl TestClock {
@@ -59,7 +61,6 @@ impl TestClock {
             wall_us: AtomicI64::new(WALL),
             step_us,
             boot_id: Some(Uuid::from_u128(1)),
-            booted_before_us: 1_000_000_000,
         }
     }
 }
@@ -74,10 +75,11 @@ impl Clock for TestClock {
     }
 
     fn boot(&self) -> Option<Boot> {
-        self.boot_id.map(|id| Boot {
-            id,
-            at_us: self.booted_before_us + self.system.now_us(),
-        })
+        let age = tokio::time::Instant::now()
+            .into_std()
+            .saturating_duration_since(*BOOTED);
+        let at_us = u64::try_from(age.as_micros()).unwrap();
+        self.boot_id.map(|id| Boot { id, at_us })
     }
 }
 
@@ -111,22 +113,36 @@ pub(crate) struct Left {
 impl Rig {
     pub(crate) fn new(pair: &Pair, rate: &str) -> Self {
         let (primary, secondary) = (pair.primary(), pair.secondary());
+        let (writer, reader) = (primary.canary_writer.unwrap(), secondary.canary_reader.unwrap());
+        let mut rig = Self::over(writer, reader, Polling::AURORA, rate);
+        rig.spec.primary_status = primary.status;
+        rig.spec.secondary_status = secondary.status;
+        rig
+    }
+
+    /// Over two ends that say nothing of themselves.
+    pub(crate) fn over(
+        writer: Arc<dyn CanaryWriter>,
+        reader: Arc<dyn CanaryReader>,
+        polling: Polling,
+        rate: &str,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (sender, output) = mpsc::channel(64);
         let spec = RouteSpec {
             route: route(),
             collection: None,
             stream: "orders/use1".to_owned(),
-            writer: primary.canary_writer.unwrap(),
-            reader: secondary.canary_reader.unwrap(),
-            primary_status: primary.status,
-            secondary_status: secondary.status,
+            writer,
+            reader,
+            primary_status: None,
+            secondary_status: None,
             single_writer: true,
             settings: Config {
                 rate: Some(rate.parse().unwrap()),
                 ..Config::default()
             },
-            polling: Polling::AURORA,
+            polling,
         };
         let stated = watch::Sender::new(writers(1, &["use1"]));
         let setting = Setting {

@@ -1,0 +1,140 @@
+//! What was in flight when a probe died, and two probes on one stream.
+
+use std::time::Duration;
+
+use probes::{CLOCK_ERROR_UNKNOWN_US, FinalState, LagSample};
+use stores::memory::{Delay, Pair, Settings};
+use uuid::Uuid;
+
+use crate::rig::{Left, Rig, TestClock, pair};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn quick() -> Pair {
+    pair(Settings {
+        delay: Delay::Fixed(Duration::from_millis(5)),
+        round_trip: Duration::from_millis(2),
+        ..Settings::default()
+    })
+}
+
+/// A probe is killed while replication stands still, which goes on before the next one starts, on this clock.
+async fn restarted(pair: &Pair, clock: TestClock) -> Left {
+    let running = Rig::new(pair, "10/s").start();
+    tokio::time::sleep(SECOND * 10).await;
+    pair.stall();
+    tokio::time::sleep(SECOND * 4).await;
+    let folder = running.kill().await;
+    tokio::time::sleep(SECOND * 30).await;
+    pair.resume();
+    let clock = std::sync::Arc::new(clock);
+    Rig::new(pair, "10/s")
+        .folder(folder)
+        .clock(clock)
+        .run_for(SECOND * 20)
+        .await
+}
+
+fn earlier(left: &Left) -> Vec<&LagSample> {
+    let own = left.summary.routes[0].epoch.as_deref();
+    let seen = |sample: &&LagSample| Some(sample.epoch.as_str()) != own && sample.state == FinalState::Seen;
+    left.samples.iter().filter(seen).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_in_flight_is_settled_on_one_clock_within_one_boot() {
+    let pair = quick();
+    let left = restarted(&pair, TestClock::stepping_by(0)).await;
+    let earlier = earlier(&left);
+    assert!((25..60).contains(&earlier.len()), "{} of about 40", earlier.len());
+    for sample in &earlier {
+        let canary = crate::rig::canary(sample);
+        let (committed, visible) = (pair.committed_at(&canary).unwrap(), pair.visible_at(&canary).unwrap());
+        let truth = u64::try_from((visible - committed).as_micros()).unwrap();
+        assert!(
+            sample.lag_low_us.unwrap() <= truth && truth <= sample.lag_high_us.unwrap(),
+            "{truth}: {sample:?}"
+        );
+        assert!(sample.lag_high_us.unwrap() < 40_000_000, "{sample:?}");
+        assert_eq!(sample.clock, "monotonic");
+    }
+    let summary = &left.summary.routes[0];
+    assert_eq!((summary.earlier.pending, summary.earlier.lost), (0, 0), "{summary:?}");
+    assert!(summary.earlier.holds() && left.accounting().pending == 0);
+
+    // Settled once: a third start finds nothing to look for.
+    let again = Rig::new(&pair, "10/s").folder(left.folder).run_for(SECOND * 5).await;
+    assert_eq!(again.summary.routes[0].earlier.seen, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_reboot_there_is_a_sighting_and_no_reading() {
+    let pair = quick();
+    let mut clock = TestClock::stepping_by(0);
+    clock.boot_id = Some(Uuid::from_u128(2));
+    let left = restarted(&pair, clock).await;
+    let earlier = earlier(&left);
+    assert!((25..60).contains(&earlier.len()), "{} of about 40", earlier.len());
+    for sample in earlier {
+        assert_eq!(
+            (sample.lag_low_us, sample.low_known, sample.lag_high_us),
+            (Some(0), false, None)
+        );
+        assert_eq!(
+            (sample.clock.as_str(), sample.clock_error_us),
+            ("two_clock", CLOCK_ERROR_UNKNOWN_US)
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_never_arrives_stays_pending_in_its_epoch_over_restarts() {
+    let pair = quick();
+    let running = Rig::new(&pair, "10/s").start();
+    tokio::time::sleep(SECOND * 5).await;
+    pair.stall();
+    tokio::time::sleep(SECOND * 3).await;
+    let folder = running.kill().await;
+    let second = Rig::new(&pair, "10/s")
+        .folder(folder)
+        .drain(SECOND)
+        .run_for(SECOND * 3)
+        .await;
+    let open = second.summary.routes[0].earlier.pending;
+    assert!((20..40).contains(&open), "{open}");
+    assert!(!second.summary.is_drained());
+    let running = Rig::new(&pair, "10/s").folder(second.folder).start();
+    tokio::time::sleep(SECOND).await;
+    let shown = running.figure("driftline_pending").unwrap();
+    assert!(shown > 45.0, "{shown}: of all three epochs");
+    pair.resume();
+    tokio::time::sleep(SECOND * 5).await;
+    let third = running.stop().await.unwrap();
+    let summary = &third.summary.routes[0];
+    assert_eq!((summary.earlier.pending, summary.earlier.lost), (0, 0), "{summary:?}");
+    assert!(summary.earlier.seen > open, "{summary:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_probes_on_one_stream_find_each_other_and_the_older_begins_anew_above() {
+    let pair = quick();
+    let first = Rig::new(&pair, "10/s").start();
+    tokio::time::sleep(SECOND * 5).await;
+    let second = Rig::new(&pair, "10/s").start();
+    tokio::time::sleep(SECOND * 60).await;
+    let (first, second) = (first.stop().await.unwrap(), second.stop().await.unwrap());
+    let epochs = |left: &Left| {
+        let mut epochs: Vec<String> = left.samples.iter().map(|sample| sample.epoch.clone()).collect();
+        epochs.sort_unstable();
+        epochs.dedup();
+        epochs.len()
+    };
+    assert!(epochs(&first) + epochs(&second) > 2, "one of them gave way");
+    for left in [&first, &second] {
+        let accounting = left.accounting();
+        assert_eq!((accounting.lost, accounting.pending), (0, 0), "{accounting:?}");
+        let summary = &left.summary.routes[0];
+        assert!(summary.earlier.holds() && summary.earlier.lost == 0, "{summary:?}");
+        assert!(accounting.seen > 50, "{accounting:?}");
+    }
+}
