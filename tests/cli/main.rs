@@ -7,5 +7,6 @@ mod exit_codes;
 mod faults;
 mod fixture;
 mod full_disk;
+mod lag;
 mod phantoms;
 mod probing;

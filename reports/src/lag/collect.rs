@@ -123,7 +123,21 @@ struct Collector<'a> {
 }
 
 /// The last word on each interval of one day, with the file that says it.
-type Intervals = BTreeMap<(Route, i64, String), (Arc<Path>, LagInterval)>;
+type Intervals = BTreeMap<(Route, i64, String), Found>;
+
+/// A row and where it comes from.
+struct Found {
+    path: Arc<Path>,
+    run_id: String,
+    interval: LagInterval,
+}
+
+impl Found {
+    /// Who has the last word: the highest revision, and among equal ones the newest run, as `latest_lag` has it.
+    fn word(&self) -> (u64, &str) {
+        (self.interval.revision, &self.run_id)
+    }
+}
 
 /// The intervals of logs, by route, start and run.
 type Logs = BTreeMap<(Route, i64, String), Logged>;
@@ -140,8 +154,8 @@ impl Collector<'_> {
         let intervals = self.intervals(date, day.parquet)?;
         let logs = self.logs(day.hlog)?;
         let mut slots: Vec<((Route, i64), Slot)> = Vec::new();
-        for ((route, start, _), (path, interval)) in intervals {
-            slots.push(((route, start), Slot::Interval(path, Box::new(interval))));
+        for ((route, start, _), found) in intervals {
+            slots.push(((route, start), Slot::Interval(found.path, Box::new(found.interval))));
         }
         for ((route, start, _), logged) in logs {
             slots.push(((route, start), Slot::Logged(logged)));
@@ -173,7 +187,7 @@ impl Collector<'_> {
             if !self.filter.routes.is_empty() && !self.filter.routes.iter().any(|one| one.holds(&interval.route)) {
                 continue;
             }
-            self.by_interval.insert((run_id, interval.route.clone()));
+            self.by_interval.insert((run_id.clone(), interval.route.clone()));
             if !self.filter.holds(&interval.route, interval.interval_start_us) {
                 continue;
             }
@@ -182,14 +196,19 @@ impl Collector<'_> {
                 interval.interval_start_us,
                 interval.epoch.clone(),
             );
+            let found = Found { path, run_id, interval };
             match last.get(&key) {
-                Some((_, known)) if known.revision > interval.revision => continue,
-                Some((known_path, known)) if known.revision == interval.revision && *known != interval => {
-                    let problem = format!("revision {} contradicts {}", known.revision, known_path.display());
-                    return Err(foreign(&path, "revision", problem));
+                Some(known) if known.word() > found.word() => continue,
+                Some(known) if known.word() == found.word() && known.interval != found.interval => {
+                    let problem = format!(
+                        "revision {} contradicts {}",
+                        known.interval.revision,
+                        known.path.display()
+                    );
+                    return Err(foreign(&found.path, "revision", problem));
                 }
-                None if last.len() == INTERVALS_PER_DAY_MAX => return Err(too_many(&path, date)),
-                _ => drop(last.insert(key, (path, interval))),
+                None if last.len() == INTERVALS_PER_DAY_MAX => return Err(too_many(&found.path, date)),
+                _ => drop(last.insert(key, found)),
             }
         }
         Ok(last)

@@ -109,6 +109,20 @@ fn one_revision_that_says_two_things_is_refused() {
 }
 
 #[test]
+fn among_equal_revisions_the_newest_run_has_the_last_word() {
+    let output = tempfile::tempdir().unwrap();
+    let newer = "01a1fb67-1800-7000-8000-00000000000f";
+    let rows = [LagIntervalRow::from_record(newer, &minute(0, &[10], &[9_000]))];
+    replace_rows(output.path(), FileName::of_run(newer), rows).unwrap();
+    write(output.path(), "a", &[minute(0, &[10], &[20])]);
+    let report = all(output.path());
+    assert_eq!(
+        (report.routes[0].canaries, report.routes[0].high.max_us),
+        (1, Some(9_003))
+    );
+}
+
+#[test]
 fn two_observers_stay_apart_and_two_epochs_do_not() {
     let output = tempfile::tempdir().unwrap();
     let restarted = LagInterval {
