@@ -31,20 +31,21 @@ pub(crate) struct Context {
 
 impl Context {
     fn load(global: &Global) -> Result<Self, Failure> {
+        let format = match global.format {
+            FormatArg::Human => Format::Human,
+            FormatArg::Json => Format::Json,
+            FormatArg::Csv => {
+                return Err(Failure::refused(anyhow::anyhow!(
+                    "only `driftline lag` writes CSV; use --format json"
+                )));
+            }
+        };
         let mut config = Config::load(&global.config)?;
         config.state_writers(&global.writers).map_err(Failure::refused)?;
         Ok(Self {
             output: global.output.clone().unwrap_or_else(|| config.output.clone()),
             config,
-            format: match global.format {
-                FormatArg::Human => Format::Human,
-                FormatArg::Json => Format::Json,
-                FormatArg::Csv => {
-                    return Err(Failure::refused(anyhow::anyhow!(
-                        "only `driftline lag` writes CSV; use --format json"
-                    )));
-                }
-            },
+            format,
         })
     }
 }

@@ -153,7 +153,7 @@ fn what_cannot_be_told_is_not_zero() {
         (&["idle"], 3, ""),
         (&["absent"], 3, "absent"),
         (&[], 2, "driftline.toml"),
-        (&["out", "--route", "->usw2"], 2, "names no route"),
+        (&["out", "--route", "use1->"], 2, "names no route"),
         (
             &["out", "--from", "2026-11-22T00:00:00Z", "--to", "2026-11-21T00:00:00Z"],
             2,

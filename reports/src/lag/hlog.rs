@@ -1,4 +1,4 @@
-//! `OUTPUT/hlog/YYYY-MM-DD/RUN.hlog`: HdrHistogram's own log format, which readers in many languages open.
+//! `OUTPUT/hlog/YYYY-MM-DD/RUN.hlog`: HdrHistogram's own log format, which has readers in other languages.
 //!
 //! Append-only: a settled canary stands in it once, in the interval in which the probe settled it. Two lines an interval and route: `low` holds
 //! every canary whose lag is known to be at least something, `high` those that are bounded as well; what `low` has more was lost or overwritten
