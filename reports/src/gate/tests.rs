@@ -33,7 +33,7 @@ fn tracked(lag_us: impl FnMut(u64) -> Option<u64>, hours: u64) -> Vec<probes::La
             observer: "usw2/simulated".to_owned(),
         },
         settings: Config {
-            rate: "1/s".parse().unwrap(),
+            rate: Some("1/s".parse().unwrap()),
             ..Config::default()
         },
         seed: 7,

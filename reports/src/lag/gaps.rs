@@ -26,6 +26,8 @@ pub(super) struct Gaps {
     pub(super) longest: Vec<Gap>,
     covered_until_us: Option<i64>,
     open: Option<Gap>,
+    /// What the last interval missed.
+    tail_us: i64,
 }
 
 impl Gaps {
@@ -37,8 +39,10 @@ impl Gaps {
         }
     }
 
-    /// An interval of which `gap_us` were not observed. What an earlier one covered counts once.
+    /// An interval of which `gap_us` were not observed. What an earlier one covered counts once. Where nobody said from when on observation was
+    /// wanted, it was from its beginning, somewhere in the first interval.
     pub(super) fn cover(&mut self, start_us: i64, end_us: i64, gap_us: u64) {
+        let is_first = self.covered_until_us.is_none();
         let until = self.covered_until_us.unwrap_or(start_us);
         let start_us = start_us.max(until);
         if end_us <= start_us {
@@ -49,21 +53,31 @@ impl Gaps {
         }
         let length_us = end_us - start_us;
         let gap_us = i64::try_from(gap_us).unwrap_or(i64::MAX).min(length_us);
-        if gap_us > 0 {
-            self.miss(start_us, gap_us);
-        } else {
-            self.close();
+        self.tail_us = 0;
+        match gap_us {
+            0 => self.close(),
+            _ if is_first => {}
+            _ => {
+                self.miss(start_us, gap_us);
+                self.tail_us = gap_us;
+            }
         }
         self.observed_us += length_us - gap_us;
         self.covered_until_us = Some(end_us);
     }
 
-    /// Nothing comes any more; observation was wanted until this instant.
+    /// Nothing comes any more; observation was wanted until this instant, or until its end, somewhere in the last interval.
     pub(super) fn finish(&mut self, to_us: Option<i64>) {
-        if let (Some(until), Some(to_us)) = (self.covered_until_us, to_us)
-            && to_us > until + TOUCHING_US
-        {
-            self.miss(until, to_us - until);
+        match (self.covered_until_us, to_us) {
+            (Some(until), Some(to_us)) if to_us > until + TOUCHING_US => self.miss(until, to_us - until),
+            (_, Some(_)) => {}
+            (_, None) => {
+                self.total_us -= self.tail_us;
+                if let Some(gap) = &mut self.open {
+                    gap.length_us -= self.tail_us;
+                }
+                self.open = self.open.filter(|gap| gap.length_us > 0);
+            }
         }
         self.close();
     }
@@ -109,6 +123,20 @@ mod tests {
             (gaps.total_us, gaps.observed_us),
             (one.length_us, 7 * MINUTE - one.length_us)
         );
+    }
+
+    #[test]
+    fn a_probe_that_starts_and_ends_within_a_minute_leaves_no_gap() {
+        let begun_and_ended = |from_us, to_us| {
+            let mut gaps = Gaps::from(from_us);
+            gaps.cover(0, MINUTE, 40_000_000);
+            gaps.cover(MINUTE, 2 * MINUTE, 0);
+            gaps.cover(2 * MINUTE, 3 * MINUTE, 50_000_000);
+            gaps.finish(to_us);
+            (gaps.count, gaps.total_us, gaps.observed_us)
+        };
+        assert_eq!(begun_and_ended(None, None), (0, 0, 90_000_000));
+        assert_eq!(begun_and_ended(Some(0), Some(3 * MINUTE)), (2, 90_000_000, 90_000_000));
     }
 
     #[test]

@@ -118,7 +118,7 @@ fn among_equal_revisions_the_newest_run_has_the_last_word() {
     let report = all(output.path());
     assert_eq!(
         (report.routes[0].canaries, report.routes[0].high.max_us),
-        (1, Some(9_003))
+        (1, Some(9_007))
     );
 }
 
