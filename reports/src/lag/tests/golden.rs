@@ -44,14 +44,17 @@ fn another_language_reads_the_same_percentiles() {
     for (end, quantiles) in [("low", &spectrum.low), ("high", &spectrum.high)] {
         let theirs = &read["tags"][format!("{tag}/{end}")];
         assert_eq!(theirs["count"], 1_000, "{theirs}");
-        for (name, ours) in [
-            ("p50", quantiles.p50_us),
-            ("p90", quantiles.p90_us),
-            ("p95", quantiles.p95_us),
-            ("p99", quantiles.p99_us),
-            ("p99.9", quantiles.p99_9_us),
-            ("p100", quantiles.max_us),
+        for (name, rank, ours) in [
+            ("p50", 500, quantiles.p50_us),
+            ("p90", 900, quantiles.p90_us),
+            ("p95", 950, quantiles.p95_us),
+            ("p99", 990, quantiles.p99_us),
+            ("p99.9", 999, quantiles.p99_9_us),
+            ("p100", 1_000, quantiles.max_us),
         ] {
+            let truth = (rank - 1) * (rank - 1) * 7 + if end == "high" { 900 } else { 0 };
+            let bucket = theirs[name]["low"].as_u64().unwrap()..=theirs[name]["high"].as_u64().unwrap();
+            assert!(bucket.contains(&truth), "{end} {name}: {truth} is not in {theirs}");
             // Both ends of the bucket: ours is the one that keeps a bound a bound.
             assert_eq!(theirs[name][end], ours.unwrap(), "{end} {name}: {theirs}");
         }

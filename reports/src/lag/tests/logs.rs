@@ -142,9 +142,9 @@ fn a_torn_last_line_is_said_and_the_rest_counts() {
     let text = std::fs::read(&path).unwrap();
     let lines = text.iter().filter(|byte| **byte == b'\n').count();
     assert_eq!(lines, 6 + 2 * 4, "header and four intervals of two ends");
-    // Without the last byte the last line is torn; without the last line its partner stands alone.
+    // Without the last byte the last line is torn; without the last line its partner stands alone; one byte less, and that is torn.
     let last_line = text[..text.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
-    for length in [text.len() - 1, last_line] {
+    for length in [text.len() - 1, last_line, last_line - 1] {
         std::fs::write(&path, &text[..length]).unwrap();
         let report = all(output.path());
         assert_eq!(report.routes[0].observed.intervals, 3);
