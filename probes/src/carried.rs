@@ -158,6 +158,8 @@ pub(crate) struct Carried {
     epoch: String,
     tracker: Tracker,
     link: ClockLink,
+    /// The link by which it is decided when to look: a clock that was set back must not put that off until it has caught up.
+    pace: ClockLink,
 }
 
 impl Carried {
@@ -170,9 +172,19 @@ impl Carried {
         followers: impl IntoIterator<Item = String>,
     ) -> Self {
         let epoch = unsettled.origin.epoch.clone();
+        let link = ClockLink::between(&unsettled.origin.anchor, now);
+        let ends = unsettled
+            .canaries
+            .iter()
+            .map(|canary| canary.acked_us.unwrap_or(canary.sent_us));
+        let latest = i128::from(ends.max().unwrap_or(0));
         Self {
+            pace: ClockLink {
+                offset_us: link.offset_us.max(latest - i128::from(now.now_us)),
+                ..link
+            },
+            link,
             tracker: Tracker::new(&epoch, is_ordered, ring_slots).carried(&unsettled.canaries, followers),
-            link: ClockLink::between(&unsettled.origin.anchor, now),
             epoch,
         }
     }
@@ -205,18 +217,18 @@ impl Carried {
     }
 
     pub(crate) fn oldest_unseen_us(&self, now_us: u64) -> Option<u64> {
-        self.tracker.oldest_unseen_us(self.link.earlier_us(now_us))
+        self.tracker.oldest_unseen_us(self.pace.earlier_us(now_us))
     }
 
     /// When it wants the next poll, on the clock of this epoch.
     pub(crate) fn due_us(&self, polling: &Polling, last_sent_us: Option<u64>) -> Option<u64> {
-        let last = last_sent_us.map(|at| self.link.earlier_us(at));
+        let last = last_sent_us.map(|at| self.pace.earlier_us(at));
         let due = self.tracker.due_us(polling, last)?;
-        Some(self.link.now_us(due))
+        Some(self.pace.now_us(due))
     }
 
     pub(crate) fn wanted(&mut self, polling: &Polling, now_us: u64, max: usize) -> Wanted {
-        self.tracker.wanted_of(polling, self.link.earlier_us(now_us), max)
+        self.tracker.wanted_of(polling, self.pace.earlier_us(now_us), max)
     }
 
     /// As [`Tracker::polled`]; instants are of this epoch.

@@ -110,3 +110,19 @@ fn over_a_reboot_a_reading_is_as_wide_as_the_error_of_both_clocks_or_there_is_no
     assert_eq!((word.settled.low_us, word.settled.high_us), (None, None));
     assert_eq!(word.settled.state, FinalState::Seen, "seen it was");
 }
+
+#[test]
+fn a_wall_clock_that_was_set_back_by_an_hour_puts_off_no_look() {
+    let old = anchor(1_000_000, 10_000_000_000, BOOT, 100_000_000, None);
+    let new = anchor(1_000_000, 6_400_000_000, BOOT + 1, 5_000_000, None);
+    for is_ordered in [true, false] {
+        let mut carried = Carried::new(&left_open(old), &new, is_ordered, 64, []);
+        let polling = Polling::DYNAMODB;
+        let due = carried.due_us(&polling, None).unwrap();
+        assert!(due <= 1_000_000, "ordered: {is_ordered}: due at {due}");
+        if !is_ordered {
+            assert_eq!(carried.wanted(&polling, 1_000_000, 100), Wanted::Only(vec![1]));
+            assert!(carried.due_us(&polling, Some(1_000_000)).unwrap() < 1_100_000);
+        }
+    }
+}
