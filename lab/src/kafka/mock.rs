@@ -110,6 +110,16 @@ impl MockKafka {
         })
     }
 
+    /// Has a broker answer so much later, from its next answer on; -1: all.
+    ///
+    /// # Errors
+    /// What the library refused.
+    pub fn slow_down(&self, broker: i32, delay: std::time::Duration) -> Result<(), LabError> {
+        self.with(&format!("slow broker {broker} down"), move |cluster| {
+            cluster.broker_round_trip_time(broker, delay)
+        })
+    }
+
     /// Lets clients in again.
     ///
     /// # Errors
