@@ -28,7 +28,8 @@ pub use kafka::{
 pub use postgres::{Pattern, PgOptions, PgPair, PgServer, Plant, Tls, Workload, WorkloadOptions, Written, demo, plant};
 pub use proxy::Proxy;
 pub use s3::{
-    MinioOptions, MinioPair, MinioServer, S3_ACCESS_KEY, S3_SECRET_KEY, S3Delay, S3Link, S3Options, S3Pair, S3Rule, S3Site,
+    MinioOptions, MinioPair, MinioServer, S3_ACCESS_KEY, S3_SECRET_KEY, S3Delay, S3Link, S3Options, S3Pair, S3Rule,
+    S3Site,
 };
 pub use touches::{Side, Touches};
 pub use truth::{Mismatches, Planted, Truth};

@@ -50,14 +50,12 @@ where
                 }
             }
             other => {
-                let cause = in_words(other);
-                // The one word of the HTTP client that says that no connection stood.
-                let never_connected = cause.contains("(Connect)");
+                let was_made = !matches!(other, SdkError::ConstructionFailure(_));
                 Self {
                     status,
                     code: String::new(),
-                    was_sent: !matches!(other, SdkError::ConstructionFailure(_)) && !never_connected,
-                    cause,
+                    was_sent: was_made && !never_connected(other),
+                    cause: in_words(other),
                 }
             }
         }
@@ -77,6 +75,20 @@ fn in_words(error: &(dyn Error + 'static)) -> String {
         cause = inner.source();
     }
     words
+}
+
+/// Whether no connection ever stood, so that nothing can have been sent.
+fn never_connected(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    for _ in 0..CAUSES_MAX {
+        let Some(inner) = cause else { break };
+        let http = inner.downcast_ref::<hyper_util::client::legacy::Error>();
+        if http.is_some_and(hyper_util::client::legacy::Error::is_connect) {
+            return true;
+        }
+        cause = inner.source();
+    }
+    false
 }
 
 impl Fault {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lab::{S3_ACCESS_KEY, S3Options, S3Pair, S3_SECRET_KEY};
+use lab::{S3_ACCESS_KEY, S3_SECRET_KEY, S3Options, S3Pair};
 use stores::aws::{AccessKey, Service, Site};
 use stores::conformance::Fixture;
 use stores::s3::{Bucket, CanaryPlace, Config, KeySet, open, rules};
