@@ -206,7 +206,10 @@ impl S3Link {
     }
 
     fn deliver(&self) {
-        while let Some((copy, arrival)) = self.state().next_due() {
+        loop {
+            // In a statement of its own, so that the lock is free while the copy is made.
+            let next = self.state().next_due();
+            let Some((copy, arrival)) = next else { return };
             let arrived = match arrival {
                 Arrival::Lost => true,
                 Arrival::Refused => false,
