@@ -193,13 +193,10 @@ impl Fixture for Rig {
         "media".to_owned()
     }
 
-    async fn put(&self, _rows: &[(i64, Option<&str>)]) {
-        panic!("no ability of S3 compares rows yet");
-    }
+    /// The suite fills a collection also where no ability reads rows.
+    async fn put(&self, _rows: &[(i64, Option<&str>)]) {}
 
-    async fn delete(&self, _numbers: &[i64]) {
-        panic!("no ability of S3 compares rows yet");
-    }
+    async fn delete(&self, _numbers: &[i64]) {}
 
     async fn settle(&self) {
         let wait = Wait::for_what("all is copied");
