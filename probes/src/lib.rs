@@ -37,6 +37,7 @@ mod settled;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulation;
 mod stated;
+mod status;
 mod tracker;
 mod two_clock;
 mod writer;
@@ -64,5 +65,6 @@ pub use schedule::Schedule;
 pub use service::{Readiness, serve};
 pub use settled::{CLOCK_ERROR_UNKNOWN_US, Origin, Settled};
 pub use stated::StatedWriters;
+pub use status::{RouteState, RouteStatus, Status};
 pub use tracker::{PENDING_MAX, SOUGHT_MAX, Tracker, Wanted};
 pub use two_clock::{Crossed, Crossing};

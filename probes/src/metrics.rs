@@ -31,7 +31,7 @@ pub(crate) use told::Told;
 pub use told::{EVENT_KINDS_MAX, LedgerFigures, METERS_MAX, PlaceFigures, Reconciled, UNMEASURED_MAX, Unmeasured};
 pub(crate) use totals::RouteFigures;
 use totals::{RouteTotals, StreamTotals};
-pub(crate) use watched::Watched;
+pub(crate) use watched::{Glance, Watched};
 
 /// Streams whose figures one process shows; a configuration has one for each route and collection. What is beyond it is probed, and
 /// not shown.
@@ -135,3 +135,6 @@ impl Board {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -60,10 +60,10 @@ impl Writing<'_> {
     }
 
     /// A gauge that may have a series for each collection.
-    fn by_collection<'r, V: Copy, M: EncodeMetric>(
+    fn by_collection<V: Copy, M: EncodeMetric>(
         &mut self,
         name: &Name,
-        values: Vec<Valued<&'r Route, V>>,
+        values: Vec<Valued<&Route, V>>,
         fold: impl Fn(V, V) -> V,
         metric: impl Fn(V) -> M,
     ) -> fmt::Result {
