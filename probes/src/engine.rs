@@ -8,6 +8,7 @@ use stores::{CanaryReader, CanaryWriter, Status};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -115,6 +116,27 @@ impl Summary {
     }
 }
 
+/// Tells in each line of the log whose it is. Shown at every level of the log.
+fn log_span(spec: &RouteSpec) -> tracing::Span {
+    let Route {
+        dataset,
+        store,
+        primary_site,
+        secondary_site,
+        observer,
+    } = &spec.route;
+    let collection = spec.collection.as_deref();
+    tracing::error_span!(
+        "route",
+        observer,
+        dataset,
+        store,
+        primary_site,
+        secondary_site,
+        collection
+    )
+}
+
 /// The small runtime that probe work runs on, apart from all other work.
 ///
 /// # Errors
@@ -143,7 +165,8 @@ pub async fn run(routes: Vec<RouteSpec>, setting: Setting) -> Result<Summary, Pr
             seed,
             ..setting.clone()
         };
-        running.spawn(RouteRun::new(spec, setting, started.clone()).run());
+        let span = log_span(&spec);
+        running.spawn(RouteRun::new(spec, setting, started.clone()).run().instrument(span));
     }
     drop((started, setting));
     running.spawn(async move {

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::carried::{Carried, Unsettled, unsettled};
@@ -137,11 +138,8 @@ impl Epoch {
             state: RecorderState::default(),
         };
         let halt = CancellationToken::new();
-        let recording = tokio::spawn(halting(
-            recorder.run(queue),
-            halt.clone(),
-            self.setting.shutdown.clone(),
-        ));
+        let recording = halting(recorder.run(queue), halt.clone(), self.setting.shutdown.clone());
+        let recording = tokio::spawn(recording.in_current_span());
         if let Some(started) = self.started {
             // A summary may be dropped without harm: the receiver only counts starts.
             let _ = started.send(()).await;
@@ -210,7 +208,7 @@ impl Epoch {
 
 /// A task that ends with whoever started it, so that nothing runs on behind a probe that was dropped.
 fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> AbortOnDropHandle<T> {
-    AbortOnDropHandle::new(tokio::spawn(task))
+    AbortOnDropHandle::new(tokio::spawn(task.in_current_span()))
 }
 
 /// When the recorder fails, the route must end too: nothing may be measured without a record.

@@ -1,9 +1,10 @@
 //! What the tasks of one stream share while it is probed.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use stores::{Oddities, Sighting};
+use stores::{CollectionLag, Oddities, Sighting};
 use tokio::sync::Notify;
 
 use crate::accounting::Accounting;
@@ -18,6 +19,8 @@ pub(crate) struct Live {
     /// Earlier epochs whose canaries are still looked for.
     carried: Mutex<Earlier>,
     native: Mutex<Native>,
+    /// Lag of single collections by the store's own account, as of the last time that it answered.
+    by_collection: Mutex<BTreeMap<String, CollectionLag>>,
     /// Rung whenever the tracker learned something that may change when to poll.
     pub(crate) changed: Notify,
     /// An epoch runs: figures of a stream that is dormant are not figures.
@@ -90,6 +93,7 @@ impl Live {
             tracker: Mutex::new(tracker),
             carried: Mutex::default(),
             native: Mutex::default(),
+            by_collection: Mutex::default(),
             changed: Notify::new(),
             is_active: AtomicBool::new(false),
             is_finishing: AtomicBool::new(false),
@@ -160,6 +164,10 @@ impl Live {
 
     pub(crate) fn native(&self) -> Native {
         *self.native.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn by_collection(&self) -> MutexGuard<'_, BTreeMap<String, CollectionLag>> {
+        self.by_collection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn set_native(&self, native: Native) {

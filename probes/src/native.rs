@@ -82,6 +82,9 @@ impl NativeWatch {
         let is_conflicting = self.shared.live.is_conflicting.load(Ordering::Acquire);
         let native = combine(primary.as_ref(), secondary.as_ref(), is_conflicting);
         self.shared.live.set_native(native);
+        let ends = [secondary.as_ref(), primary.as_ref()].into_iter().flatten();
+        let by_collection = ends.map(|status| &status.collections).find(|lags| !lags.is_empty());
+        *self.shared.live.by_collection() = by_collection.cloned().unwrap_or_default();
         if let Some(secondary) = secondary {
             self.follow_promotion(&secondary).await;
         }

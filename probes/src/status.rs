@@ -87,7 +87,7 @@ pub enum RouteState {
     Unwritten,
     /// Nothing has been seen yet, and nothing is overdue.
     Starting,
-    /// Not probed any more.
+    /// Not probed now: dormant, or stopped.
     Ended,
     /// Canaries arrive in time.
     Arriving,
@@ -103,7 +103,7 @@ impl RouteState {
             Self::Late => "some canaries are overdue, others arrive",
             Self::Unwritten => "the primary takes no canaries: lag unknown",
             Self::Starting => "starting: nothing has arrived yet",
-            Self::Ended => "not probed any more: lag unknown",
+            Self::Ended => "not probed now: lag unknown",
             Self::Arriving => "arriving",
         }
     }

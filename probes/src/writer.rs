@@ -8,6 +8,7 @@ use std::time::Duration;
 use stores::{Canary, StoreError, WriteOutcome};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
 use crate::epoch::Shared;
 use crate::intervals::SLOT_LATE_US_MAX;
@@ -123,7 +124,8 @@ impl WriterTask {
         let permit = self.in_flight.clone().try_acquire_owned();
         match permit {
             Ok(permit) if late_us <= SLOT_LATE_US_MAX && !may_not => {
-                self.writes.spawn(write(self.shared.clone(), slot, permit));
+                let writing = write(self.shared.clone(), slot, permit);
+                self.writes.spawn(writing.in_current_span());
             }
             _ => {
                 let Ok(room) = self.shared.frames.reserve().await else {

@@ -80,6 +80,14 @@ pub(crate) const SKIPPED: Name =
     Name::counter("driftline_skipped", "Slots of the schedule in which no canary was sent");
 pub(crate) const STALE_READS: Name =
     Name::counter("driftline_stale_reads", "Polls that showed less than an earlier one");
+pub(crate) const RIVALS: Name = Name::counter(
+    "driftline_rival_probes",
+    "Times that another probe was found on a stream of this one",
+);
+pub(crate) const BOUNDS_VIOLATED: Name = Name::counter(
+    "driftline_clock_bounds_violated",
+    "Readings across two clocks that the bound of their error cannot explain; they are excluded",
+);
 pub(crate) const OLDEST_UNSEEN: Name = Name::gauge(
     "driftline_oldest_unseen_seconds",
     "Age of the oldest acknowledged canary that is not visible; rises while replication is dead",
@@ -158,7 +166,7 @@ pub(crate) const BUILD: Name = Name {
 };
 
 /// All of them.
-pub(crate) const ALL: [Name; 33] = [
+pub(crate) const ALL: [Name; 35] = [
     LAG_LOW,
     LAG_HIGH,
     WRITE,
@@ -168,6 +176,8 @@ pub(crate) const ALL: [Name; 33] = [
     FOREIGN,
     SKIPPED,
     STALE_READS,
+    RIVALS,
+    BOUNDS_VIOLATED,
     OLDEST_UNSEEN,
     PENDING,
     NATIVE_LAG,

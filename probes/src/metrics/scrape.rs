@@ -134,11 +134,13 @@ fn routes(writing: &mut Writing<'_>, shown: &Shown) -> fmt::Result {
             states.map(|(state, counter)| (with(route_labels(route), "state", state.word()), counter.clone()))
         }),
     )?;
-    let counters: [(Name, Of<_>); 4] = [
+    let counters: [(Name, Of<_>); 6] = [
         (names::DUPLICATES, |totals| &totals.duplicates),
         (names::FOREIGN, |totals| &totals.foreign),
         (names::SKIPPED, |totals| &totals.skipped),
         (names::STALE_READS, |totals| &totals.stale_reads),
+        (names::RIVALS, |totals| &totals.rivals),
+        (names::BOUNDS_VIOLATED, |totals| &totals.bounds_violated),
     ];
     for (name, of) in counters {
         let all = shown.routes.iter();
@@ -213,16 +215,28 @@ fn streams(writing: &mut Writing<'_>, shown: &Shown, told: &Told) -> fmt::Result
         (collection.clone(), *route, pending)
     });
     writing.by_collection(&names::PENDING, pending.collect(), i64::saturating_add, ConstGauge::new)?;
-    let native = running().filter_map(|(route, collection, glance)| {
-        let lag_us = glance.native.lag_us?;
-        Some((collection.clone(), *route, seconds(lag_us)))
-    });
-    writing.by_collection(&names::NATIVE_LAG, native.collect(), f64::max, ConstGauge::new)?;
-    let mirrored = told.mirror_lag.iter().flat_map(|(route, topics)| {
-        let of = move |(topic, records): (&String, &u64)| (Some(topic.clone()), route, count(*records));
-        topics.iter().map(of)
-    });
-    writing.by_collection(&names::MIRROR_LAG, mirrored.collect(), i64::max, ConstGauge::new)?;
+    let mut native: Vec<Valued<&Route, f64>> = running()
+        .filter_map(|(route, collection, glance)| {
+            let lag_us = glance.native.lag_us?;
+            Some((collection.clone(), *route, seconds(lag_us)))
+        })
+        .collect();
+    let mut mirrored = Vec::new();
+    for (route, topics) in &told.mirror_lag {
+        let of = |(topic, records): (&String, &u64)| (Some(topic.clone()), route, count(*records));
+        mirrored.extend(topics.iter().map(of));
+    }
+    for ((route, _), stream) in &shown.streams {
+        for (name, lag) in stream.by_collection().iter() {
+            native.extend(lag.lag_us.map(|us| (Some(name.clone()), route, seconds(us))));
+            mirrored.extend(
+                lag.lag_records
+                    .map(|records| (Some(name.clone()), route, count(records))),
+            );
+        }
+    }
+    writing.by_collection(&names::NATIVE_LAG, native, f64::max, ConstGauge::new)?;
+    writing.by_collection(&names::MIRROR_LAG, mirrored, i64::max, ConstGauge::new)?;
 
     let by_route = |value: &dyn Fn(&Glance) -> Option<i64>| -> Vec<(Labels, ConstGauge<i64>)> {
         let mut worst: BTreeMap<&Route, i64> = BTreeMap::new();

@@ -44,8 +44,10 @@ impl Rig {
             secondary_status: None,
             settings: Config::default(),
             polling: Polling::AURORA,
+            single_writer: true,
         };
         let live = Arc::new(Live::new(Tracker::new("e", true, 1_000)));
+        live.is_active.store(true, Ordering::Release);
         let figures = self.metrics.watch(&spec, live.clone(), self.clock.clone());
         (live, figures)
     }
@@ -183,6 +185,12 @@ fn streams_of_one_route_are_one_series_summed_or_worst() {
     second.tracker().acked(1, 3_000_000);
     second.tracker().sent(2, 0, 0);
     rig.clock.advance(9_000_000);
+    let lag = stores::CollectionLag {
+        lag_records: Some(5_001),
+        lag_us: None,
+    };
+    second.by_collection().insert("t".to_owned(), lag);
+    first.rivals.store(1, Ordering::Relaxed);
     first.duplicates.store(2, Ordering::Relaxed);
     second.duplicates.store(3, Ordering::Relaxed);
     second.foreign.store(1, Ordering::Relaxed);
@@ -194,6 +202,11 @@ fn streams_of_one_route_are_one_series_summed_or_worst() {
     assert_eq!(rig.value("driftline_canaries_duplicate_total", &of), Some(5.0));
     assert_eq!(rig.value("driftline_canaries_duplicate_total", &of), Some(5.0), "once");
     assert_eq!(rig.value("driftline_canaries_foreign_total", &of), Some(1.0));
+    assert_eq!(rig.value("driftline_rival_probes_total", &of), Some(1.0));
+    assert_eq!(
+        rig.value("driftline_mirror_lag_records", &[("collection", "t")]),
+        Some(5_001.0)
+    );
     assert_eq!(rig.value("driftline_lag_high_seconds_count", &of), Some(2.0));
     assert_eq!(
         rig.value("driftline_canaries_total", &[("dataset", "events"), ("state", "seen")]),

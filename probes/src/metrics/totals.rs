@@ -45,6 +45,8 @@ pub(crate) struct RouteTotals {
     pub(crate) stale_reads: Counter,
     pub(crate) duplicates: Counter,
     pub(crate) foreign: Counter,
+    pub(crate) rivals: Counter,
+    pub(crate) bounds_violated: Counter,
     /// Requests by the engine's own words.
     pub(crate) requests: [(&'static str, Counter); 3],
     recent: Mutex<Recent>,
@@ -62,6 +64,8 @@ impl Default for RouteTotals {
             stale_reads: Counter::default(),
             duplicates: Counter::default(),
             foreign: Counter::default(),
+            rivals: Counter::default(),
+            bounds_violated: Counter::default(),
             requests: ["write", "poll", "status"].map(|operation| (operation, Counter::default())),
             recent: Mutex::default(),
         }

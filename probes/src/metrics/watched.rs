@@ -1,7 +1,10 @@
 //! One stream as the figures see it: read at the scrape, never written to.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, MutexGuard};
+
+use stores::CollectionLag;
 
 use super::totals::{RouteTotals, StreamTotals};
 use crate::Accounting;
@@ -28,6 +31,8 @@ struct Counted {
     stale_reads: AtomicU64,
     duplicates: AtomicU64,
     foreign: AtomicU64,
+    rivals: AtomicU64,
+    bounds_violated: AtomicU64,
     requests: [AtomicU64; 3],
 }
 
@@ -84,6 +89,11 @@ impl Watched {
         }
     }
 
+    /// Lag of single collections by the store's own account.
+    pub(super) fn by_collection(&self) -> MutexGuard<'_, BTreeMap<String, CollectionLag>> {
+        self.live.by_collection()
+    }
+
     /// Adds what was counted since the last time to the counts of the route.
     pub(super) fn count(&self, route: &RouteTotals) {
         let live = &self.live;
@@ -93,6 +103,12 @@ impl Watched {
             (&route.stale_reads, &self.counted.stale_reads, stale_reads),
             (&route.duplicates, &self.counted.duplicates, of(&live.duplicates)),
             (&route.foreign, &self.counted.foreign, of(&live.foreign)),
+            (&route.rivals, &self.counted.rivals, of(&live.rivals)),
+            (
+                &route.bounds_violated,
+                &self.counted.bounds_violated,
+                of(&live.bounds_violated),
+            ),
         ] {
             counter.inc_by(total.saturating_sub(counted.swap(total, Ordering::Relaxed)));
         }
