@@ -69,6 +69,8 @@ pub(crate) struct Link {
     orders: Mutex<Orders>,
     /// Index of the side that is read.
     source: watch::Sender<usize>,
+    /// The side that the task reads: the one above, a moment later.
+    reading: watch::Sender<usize>,
     passes: watch::Sender<Passes>,
     trouble: Mutex<Option<String>>,
     dropped: Mutex<usize>,
@@ -79,6 +81,7 @@ impl Link {
         Self {
             orders: Mutex::default(),
             source: watch::Sender::new(0),
+            reading: watch::Sender::new(0),
             passes: watch::Sender::new(Passes::default()),
             trouble: Mutex::default(),
             dropped: Mutex::default(),
@@ -93,9 +96,17 @@ impl Link {
         *self.source.borrow()
     }
 
-    /// Turns the direction round; what was under way is lost.
-    pub(crate) fn turn(&self) {
-        self.source.send_modify(|side| *side = 1 - *side);
+    /// Turns the direction round; what was under way is lost. Returns when the other side is read: what is written there from then on is
+    /// carried.
+    pub(crate) async fn turn(&self, patience: Duration) -> Result<(), LabError> {
+        let side = 1 - self.source();
+        self.source.send_replace(side);
+        let mut reading = self.reading.subscribe();
+        let turned = tokio::time::timeout(patience, reading.wait_for(|reading| *reading == side)).await;
+        match turned {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(self.late("the turn of the direction", patience)),
+        }
     }
 
     /// Changes that were lost: dropped by order, or under way when the direction was turned.
@@ -114,17 +125,17 @@ impl Link {
         let waited = tokio::time::timeout(patience, passes.wait_for(|passes| passes.applied >= wanted)).await;
         match waited {
             Ok(Ok(_)) => Ok(()),
-            _ => Err(LabError::Late {
-                server: "the link between the tables".to_owned(),
-                what: "the arrival of every change".to_owned(),
-                waited: patience,
-                log_tail: self
-                    .trouble
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .clone()
-                    .unwrap_or_else(|| "no error; is it stalled, or cut?".to_owned()),
-            }),
+            _ => Err(self.late("the arrival of every change", patience)),
+        }
+    }
+
+    fn late(&self, what: &str, waited: Duration) -> LabError {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        LabError::Late {
+            server: "the link between the tables".to_owned(),
+            what: what.to_owned(),
+            waited,
+            log_tail: trouble.unwrap_or_else(|| "no error; is it stalled, or cut?".to_owned()),
         }
     }
 }
@@ -150,7 +161,7 @@ impl Carrier {
     /// Until `stop`.
     pub(crate) async fn run(self, stop: CancellationToken) {
         stop.run_until_cancelled(async {
-            let mut direction = self.direction(HashMap::new);
+            let mut direction = self.direction();
             loop {
                 let began = Instant::now();
                 if let Err(trouble) = self.step(&mut direction).await {
@@ -162,10 +173,10 @@ impl Carrier {
         .await;
     }
 
-    fn direction(&self, empty: impl Fn() -> HashMap<KeyText, Item>) -> Direction {
+    fn direction(&self) -> Direction {
         Direction {
             source: self.link.source(),
-            known: self.tables.iter().map(|_| empty()).collect(),
+            known: self.tables.iter().map(|_| HashMap::new()).collect(),
             under_way: VecDeque::new(),
             held: Vec::new(),
             pass: 0,
@@ -174,12 +185,7 @@ impl Carrier {
 
     async fn step(&self, direction: &mut Direction) -> Result<(), String> {
         if direction.source != self.link.source() {
-            self.link.lose(direction.under_way.len() + direction.held.len());
-            *direction = self.direction(HashMap::new);
-            // What the new source holds at the turn is where its copies start from.
-            for (index, table) in self.tables.iter().enumerate() {
-                direction.known[index] = self.read(direction.source, table).await?;
-            }
+            self.turn(direction).await?;
         }
         let orders = self.link.order(|orders| orders.clone());
         if !orders.is_cut && direction.under_way.len() < UNDER_WAY_MAX {
@@ -199,6 +205,18 @@ impl Carrier {
                 .passes
                 .send_modify(|passes| passes.applied = passes.applied.max(pass));
         }
+        Ok(())
+    }
+
+    async fn turn(&self, direction: &mut Direction) -> Result<(), String> {
+        let mut turned = self.direction();
+        // What the new source holds at the turn is where its copies start from.
+        for (index, table) in self.tables.iter().enumerate() {
+            turned.known[index] = self.read(turned.source, table).await?;
+        }
+        self.link.lose(direction.under_way.len() + direction.held.len());
+        self.link.reading.send_replace(turned.source);
+        *direction = turned;
         Ok(())
     }
 

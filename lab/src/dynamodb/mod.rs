@@ -29,6 +29,8 @@ const ACCESS_KEY: &str = "lab";
 const SECRET_KEY: &str = "lab-secret";
 /// Threads of the embedded servers and the link.
 const THREADS: usize = 2;
+/// How long the link may take to turn round.
+const PROMOTE_PATIENCE: Duration = Duration::from_secs(30);
 /// What the two sides are called, in errors.
 const NAMES: [&str; 2] = ["dynamodb side 0", "dynamodb side 1"];
 
@@ -199,8 +201,11 @@ impl DynamoPair {
     }
 
     /// The other side takes the writes from now on. What was under way is lost, and the old writer gets what the new one writes.
-    pub fn promote(&self) {
-        self.link.turn();
+    ///
+    /// # Errors
+    /// [`LabError::Late`] when the new writer cannot be read.
+    pub async fn promote(&self) -> Result<(), LabError> {
+        self.link.turn(PROMOTE_PATIENCE).await
     }
 
     /// The process IDs of the servers, where they are processes.
