@@ -25,6 +25,8 @@ pub(crate) const EPOCHS_CARRIED_MAX: usize = 16;
 pub(crate) struct Unsettled {
     pub(crate) origin: Origin,
     pub(crate) canaries: Vec<InFlight>,
+    /// The epochs of the stream after it, also those that left nothing open.
+    pub(crate) followers: Vec<String>,
 }
 
 /// What the ledgers of `stream` in `folder` leave open, the newest epoch first: no more than [`PENDING_MAX`] canaries of the newest
@@ -37,6 +39,7 @@ pub(crate) fn unsettled(folder: &Path, stream: &str) -> Result<Vec<Unsettled>, L
     let mut settled_later: BTreeSet<(String, u64)> = BTreeSet::new();
     let mut found = Vec::new();
     let mut room = PENDING_MAX;
+    let mut followers: Vec<String> = Vec::new();
     for file in files.iter().rev().take(EPOCHS_CARRIED_MAX) {
         let mut open: BTreeMap<u64, InFlight> = BTreeMap::new();
         for frame in journal::Reader::open(&file.path)?.records::<Frame>() {
@@ -59,8 +62,10 @@ pub(crate) fn unsettled(folder: &Path, stream: &str) -> Result<Vec<Unsettled>, L
             found.push(Unsettled {
                 origin: file.origin.clone(),
                 canaries,
+                followers: followers.clone(),
             });
         }
+        followers.push(file.origin.epoch.clone());
     }
     Ok(found)
 }
@@ -163,14 +168,10 @@ pub(crate) struct Carried {
 }
 
 impl Carried {
-    /// Goes on with `unsettled` in the epoch that begins at `now`; `followers` are the epochs of the stream after it.
-    pub(crate) fn new(
-        unsettled: &Unsettled,
-        now: &Anchor,
-        is_ordered: bool,
-        ring_slots: u64,
-        followers: impl IntoIterator<Item = String>,
-    ) -> Self {
+    /// Goes on with `unsettled` in the epoch of `origin`.
+    pub(crate) fn new(unsettled: &Unsettled, origin: &Origin, is_ordered: bool, ring_slots: u64) -> Self {
+        let now = &origin.anchor;
+        let followers = unsettled.followers.iter().cloned().chain([origin.epoch.clone()]);
         let epoch = unsettled.origin.epoch.clone();
         let link = ClockLink::between(&unsettled.origin.anchor, now);
         let ends = unsettled

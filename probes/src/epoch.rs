@@ -188,14 +188,11 @@ impl Epoch {
         Ok(found.map_err(|error| ProbeError::Panicked(error.to_string()))??)
     }
 
-    /// Each earlier epoch is followed by those after it, and by this one.
     fn carry(&self, left_open: &[Unsettled], origin: &Origin) -> Vec<Carried> {
         let (is_ordered, ring_slots) = (self.spec.reader.is_ordered(), self.spec.writer.ring_slots());
-        let carried = left_open.iter().enumerate().map(|(index, unsettled)| {
-            let later = left_open[..index].iter().map(|later| later.origin.epoch.clone());
-            let followers = later.chain([origin.epoch.clone()]);
-            Carried::new(unsettled, &origin.anchor, is_ordered, ring_slots, followers)
-        });
+        let carried = left_open
+            .iter()
+            .map(|unsettled| Carried::new(unsettled, origin, is_ordered, ring_slots));
         carried.collect()
     }
 
@@ -291,7 +288,7 @@ async fn overruled(shared: &Shared) -> Cause {
     }
 }
 
-/// Watches on after the last write: until the deadline when the probe ends, for as long as it takes when the primary is no writer any
+/// Watches on after the last write: until the deadline when the probe ends or gives way to another one, for as long as it takes when the primary is no writer any
 /// more, and not at all when another epoch takes over at once.
 async fn watch_out(
     shared: &Shared,
@@ -300,8 +297,8 @@ async fn watch_out(
     deadline: Instant,
 ) -> (Cause, Result<(), tokio::task::JoinError>) {
     let (cause, deadline) = match cause {
-        Cause::Shutdown => (cause, deadline),
-        Cause::Restated | Cause::Rival => (cause, Instant::now()),
+        Cause::Shutdown | Cause::Rival => (cause, deadline),
+        Cause::Restated => (cause, Instant::now()),
         Cause::NotWriter => tokio::select! {
             ended = &mut reader => return (cause, ended),
             () = shared.setting.shutdown.cancelled() => {

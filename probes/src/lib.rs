@@ -4,6 +4,9 @@
 //! [`Tracker`] decides what became of each. What it decides is written to the [`Ledger`] before it shows in [`Metrics`], in
 //! [`Intervals`] or in [`Output`]. After an event [`judge_rpo`] holds the ledger against what the promoted end has.
 //!
+//! Who may write is stated ([`StatedWriters`]), never observed: each change of roles begins a new epoch, and what an epoch leaves open is
+//! taken up by the next one, also in another process.
+//!
 //! Lag is an interval, [max(0, m - w1), h - w0], on one monotonic clock; what is unseen is unbounded above, and only a poll that was
 //! answered raises its low end.
 

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand::RngExt;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use stores::StoreError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -102,6 +103,7 @@ impl RouteRun {
     /// Epoch after epoch until shutdown.
     pub(crate) async fn run(mut self) -> Result<Option<RouteSummary>, ProbeError> {
         let mut pause = RIVAL_PAUSE;
+        let mut random = StdRng::seed_from_u64(self.setting.seed);
         while self.until_writer().await {
             self.sum.was_asked = true;
             let Some(first_sequence) = self.first_sequence().await? else {
@@ -116,7 +118,7 @@ impl RouteRun {
                 pause = RIVAL_PAUSE;
             }
             if cause == Cause::Rival {
-                let jitter = rand::rng().random_range(0.5..1.5);
+                let jitter = random.random_range(0.5..1.5);
                 let wait = tokio::time::sleep(pause.mul_f64(jitter));
                 let _interrupted = self.setting.shutdown.run_until_cancelled(wait).await;
                 pause = (pause * 2).min(RIVAL_PAUSE_MAX);

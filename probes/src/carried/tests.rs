@@ -39,6 +39,7 @@ fn left_open(anchor: Anchor) -> Unsettled {
             acked_us: Some(5_001_000),
             was_sent: true,
         }],
+        followers: Vec::new(),
     }
 }
 
@@ -59,7 +60,7 @@ fn sighting(shown: &[u64]) -> Sighting {
 
 /// Looked for at 2 s and 3 s of the new epoch, which began at 1 s, and seen in an answer at 3.5 s.
 fn seen(old: Anchor, new: Anchor) -> LaterWord {
-    let mut carried = Carried::new(&left_open(old), &new, true, 64, ["new".to_owned()]);
+    let mut carried = Carried::new(&left_open(old), &left_open(new).origin, true, 64);
     assert!(carried.polled(&sighting(&[]), 2_000_000, 2_100_000).is_empty());
     let words = carried.polled(&sighting(&[1]), 3_000_000, 3_500_000);
     assert!(carried.is_over() && carried.accounting().holds());
@@ -116,7 +117,7 @@ fn a_wall_clock_that_was_set_back_by_an_hour_puts_off_no_look() {
     let old = anchor(1_000_000, 10_000_000_000, BOOT, 100_000_000, None);
     let new = anchor(1_000_000, 6_400_000_000, BOOT + 1, 5_000_000, None);
     for is_ordered in [true, false] {
-        let mut carried = Carried::new(&left_open(old), &new, is_ordered, 64, []);
+        let mut carried = Carried::new(&left_open(old), &left_open(new).origin, is_ordered, 64);
         let polling = Polling::DYNAMODB;
         let due = carried.due_us(&polling, None).unwrap();
         assert!(due <= 1_000_000, "ordered: {is_ordered}: due at {due}");
