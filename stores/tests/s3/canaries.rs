@@ -131,6 +131,8 @@ async fn foreign_objects_are_counted_once_and_never_overwritten() {
     assert_eq!((sequences(&whole), whole.oddities.foreign), (vec![1], 3));
     let again = rig.watcher().poll(STREAM, Sought::All).await.unwrap();
     assert_eq!((sequences(&again), again.oddities.foreign), (vec![1], 0));
+    let alone = rig.look(&[2]).await.unwrap();
+    assert_eq!((sequences(&alone), alone.oddities.foreign), (vec![], 0));
     let refused = rig.writer().write(&canary(3)).await;
     assert!(
         matches!(&refused, WriteOutcome::Failed(StoreError::Config(t)) if t.cause.contains("no canary of ours")),
