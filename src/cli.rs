@@ -41,9 +41,9 @@ pub(crate) struct Global {
     /// What to print on standard output; `csv` with `lag` alone
     #[arg(long, global = true, value_enum, default_value_t = FormatArg::Human)]
     pub(crate) format: FormatArg,
-    /// How to log on standard error
-    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
-    pub(crate) log_format: LogFormat,
+    /// How to log on standard error; text, unless it is a probe that runs without a terminal
+    #[arg(long, global = true, value_enum)]
+    pub(crate) log_format: Option<LogFormat>,
     /// Log more (twice: even more); RUST_LOG overrides
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,

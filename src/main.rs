@@ -8,6 +8,8 @@ mod config;
 mod events;
 mod exit;
 mod logging;
+#[cfg_attr(not(test), expect(dead_code, reason = "the probe command takes it up"))]
+mod reload;
 mod run;
 mod selection;
 mod stop;
@@ -32,7 +34,8 @@ fn main() -> ExitCode {
             };
         }
     };
-    logging::install(cli.global.log_format, cli.global.verbose);
+    let is_service = matches!(cli.command, cli::Command::Probe(_));
+    logging::install(cli.global.log_format, cli.global.verbose, is_service);
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::error!("another TLS provider is installed already");
         return Exit::Refused.into();
