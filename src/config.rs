@@ -30,7 +30,7 @@ pub(crate) struct Config {
     #[serde(default = "default_state")]
     pub(crate) state: PathBuf,
     #[serde(default)]
-    pub(crate) ledger: Ledger,
+    pub(crate) ledger: probes::LedgerConfig,
     /// Where a probe serves `/metrics`.
     #[serde(default = "default_listen")]
     pub(crate) listen: std::net::SocketAddr,
@@ -42,14 +42,6 @@ pub(crate) struct Config {
     pub(crate) connection: BTreeMap<String, Connection>,
     #[serde(default)]
     pub(crate) dataset: BTreeMap<String, Dataset>,
-}
-
-/// Where the probe's ledger lives.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Ledger {
-    /// A folder on a local disk: its fsync is what an RPO is proved with.
-    pub(crate) path: PathBuf,
 }
 
 /// Settings that datasets share.
@@ -127,14 +119,6 @@ pub(crate) struct Table {
     /// Columns that may differ; named in the coverage's scope.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) exclude_columns: Vec<String>,
-}
-
-impl Default for Ledger {
-    fn default() -> Self {
-        Self {
-            path: PathBuf::from("./driftline-ledger"),
-        }
-    }
 }
 
 fn sha256(text: &str) -> String {

@@ -119,6 +119,28 @@ pub(crate) fn encode_frame(frame: &mut Vec<u8>, offset: u64, payload: &[u8]) -> 
     Some(())
 }
 
+/// Walks over the whole frames with which `bytes`, the part of a journal from `offset` on, begin (at 0: behind the header), and hands over
+/// their payloads. Returns where the last of them ends in `bytes`; what follows is not whole, or does not check.
+pub fn whole_frames<'a>(offset: u64, bytes: &'a [u8], mut visit: impl FnMut(&'a [u8])) -> usize {
+    let mut end = if offset == 0 { HEADER_BYTES } else { 0 };
+    if end > bytes.len() {
+        return 0;
+    }
+    while let Some((head, rest)) = bytes[end..].split_first_chunk::<FRAME_HEAD_BYTES>() {
+        let head = FrameHead::parse(*head);
+        let at = offset.saturating_add(u64::try_from(end).unwrap_or(u64::MAX));
+        let Some(payload) = head.payload_bytes().and_then(|length| rest.get(..length)) else {
+            break;
+        };
+        if !head.checks(at, payload) {
+            break;
+        }
+        visit(payload);
+        end += FRAME_HEAD_BYTES + payload.len();
+    }
+    end
+}
+
 /// What bytes are that do not check as a frame.
 pub(crate) enum Remainder {
     /// The beginning of one frame that was cut short, or never reached the disk whole.

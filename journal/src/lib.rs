@@ -9,10 +9,12 @@
 
 mod error;
 mod format;
+mod place;
 mod reader;
 mod writer;
 
 pub use error::{Error, Result};
-pub use format::{FRAME_BYTES_MAX, KIND_BYTES_MAX};
+pub use format::{FRAME_BYTES_MAX, KIND_BYTES_MAX, whole_frames};
+pub use place::{Bucket, Place, PlaceError, Stored};
 pub use reader::{Reader, Records, Tail};
-pub use writer::{Syncer, Writer};
+pub use writer::{Syncer, Writer, is_being_written};

@@ -130,6 +130,17 @@ impl Writer {
         })
     }
 
+    /// Gives the journal another name in the same file system, and makes that durable: so a journal can be begun out of sight and appear
+    /// with all that belongs to its beginning.
+    ///
+    /// # Errors
+    /// `Write`: it keeps its old name.
+    pub fn rename(&mut self, to: &Path) -> Result<()> {
+        std::fs::rename(&self.path, to).map_err(|error| Error::writing(&self.path, self.offset, error))?;
+        self.path = to.to_owned();
+        self.sync_folder()
+    }
+
     /// Where the journal is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -161,6 +172,10 @@ impl Writer {
     fn start(&mut self, kind: &str) -> Result<()> {
         self.write(&format::header(kind))?;
         self.sync()?;
+        self.sync_folder()
+    }
+
+    fn sync_folder(&self) -> Result<()> {
         let folder = match self.path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
@@ -193,6 +208,19 @@ impl Writer {
             .offset
             .saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         Ok(())
+    }
+}
+
+/// Whether a [`Writer`] of this or another process holds the journal at `path`: what is there may still grow.
+///
+/// # Errors
+/// `Open` when it is not there, or its lock cannot be asked about.
+pub fn is_being_written(path: &Path) -> Result<bool> {
+    let file = File::open(path).map_err(|source| opening(path, source))?;
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(source)) => Err(opening(path, source)),
     }
 }
 

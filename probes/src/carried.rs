@@ -10,7 +10,7 @@ use stores::Sighting;
 
 use crate::accounting::Accounting;
 use crate::clock::Anchor;
-use crate::ledger::{Frame, LedgerError, ledgers};
+use crate::ledger::{Frame, LedgerError, WriteFate, ledgers};
 use crate::polling::Polling;
 use crate::settled::{ClockUse, Origin, Settled};
 use crate::tracker::{InFlight, Tracker, Wanted};
@@ -42,8 +42,10 @@ pub(crate) fn unsettled(folder: &Path, stream: &str) -> Result<Vec<Unsettled>, L
     let mut followers: Vec<String> = Vec::new();
     for file in files.iter().rev().take(EPOCHS_CARRIED_MAX) {
         let mut open: BTreeMap<u64, InFlight> = BTreeMap::new();
-        for frame in journal::Reader::open(&file.path)?.records::<Frame>() {
-            follow(frame?, &mut open, &mut settled_later);
+        for segment in &file.segments {
+            for frame in journal::Reader::open(segment)?.records::<Frame>() {
+                follow(frame?, &mut open, &mut settled_later);
+            }
         }
         let epoch = &file.origin.epoch;
         open.retain(|sequence, _| !settled_later.contains(&(epoch.clone(), *sequence)));
@@ -100,7 +102,21 @@ fn follow(frame: Frame, open: &mut BTreeMap<u64, InFlight>, settled_later: &mut 
         Frame::Settled(settled) => drop(open.remove(&settled.sequence)),
         Frame::Earlier { epoch, settled } => drop(settled_later.insert((epoch, settled.sequence))),
         Frame::Closed { .. } => open.retain(|_, canary| canary.was_sent),
+        Frame::Carried { canaries } => open.extend(canaries.iter().map(|canary| {
+            let in_flight = InFlight {
+                sequence: canary.sequence,
+                planned_us: canary.planned_us,
+                sent_us: canary.sent_not_before_us(),
+                acked_us: match canary.outcome {
+                    WriteFate::Acked(at) => Some(at),
+                    WriteFate::Failed | WriteFate::Unknown => None,
+                },
+                was_sent: canary.sent_us.is_some(),
+            };
+            (canary.sequence, in_flight)
+        })),
         Frame::Epoch { .. }
+        | Frame::Continued { .. }
         | Frame::Reserved { .. }
         | Frame::Unknown { .. }
         | Frame::Ring { .. }

@@ -118,7 +118,7 @@ impl fmt::Display for Rate {
 /// Why a setting is refused, in words for the person who wrote it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct SettingError(String);
+pub struct SettingError(pub(crate) String);
 
 impl FromStr for Rate {
     type Err = SettingError;
@@ -205,7 +205,7 @@ impl<'de> Deserialize<'de> for OverdueAfter {
 }
 
 /// Reads a value that is written as text; a bare number is refused with words that show the right form.
-fn parse_text<'de, D, T>(deserializer: D, expected: &'static str) -> Result<T, D::Error>
+pub(crate) fn parse_text<'de, D, T>(deserializer: D, expected: &'static str) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: FromStr<Err = SettingError>,

@@ -52,6 +52,8 @@ pub struct RouteSpec {
 pub struct Setting {
     /// Where ledgers are kept; made if need be.
     pub ledger_folder: PathBuf,
+    /// How long a ledger's segment is kept after its last frame.
+    pub ledger_keep: Duration,
     /// Ends the probe in order: no further canary leaves, pending ones may still arrive.
     pub shutdown: CancellationToken,
     /// How long pending canaries are waited for after `shutdown`.

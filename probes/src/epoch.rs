@@ -20,7 +20,7 @@ use crate::live::Live;
 use crate::metrics::RouteFigures;
 use crate::native::{NativeWatch, keep_ring};
 use crate::reader::ReaderTask;
-use crate::recorder::{LEDGER_QUEUE_MAX, Recorder, RecorderState};
+use crate::recorder::{LEDGER_QUEUE_MAX, Recorder, RecorderState, Removal};
 use crate::settled::{ClockUse, Origin};
 use crate::tracker::Tracker;
 use crate::writer::WriterTask;
@@ -130,6 +130,11 @@ impl Epoch {
             origin: origin.clone(),
             earlier,
             ledger,
+            removal: Removal {
+                folder: self.setting.ledger_folder.clone(),
+                keep: self.setting.ledger_keep,
+                running: None,
+            },
             live: self.live.clone(),
             clock: self.setting.clock.clone(),
             figures: self.figures,

@@ -1,14 +1,31 @@
-//! The ledger: the durable record of every canary, one journal for each epoch of a stream.
+//! The ledger: the durable record of every canary, one row of journals (segments) for each epoch of a stream.
 //!
 //! A frame is written before what it tells counts anywhere else, so what a probe has shown survives kill -9. It is on the disk at
 //! the next [`Frame::Complete`] mark at the latest.
+//!
+//! A segment ends after [`SEGMENT_BYTES_MAX`] or [`SEGMENT_AGE_MAX`]. The next one begins with everything that is still open, so that
+//! each can be read without the ones before it, and old ones can be removed.
+
+mod config;
+mod copies;
+mod fetch;
+mod open;
+mod segments;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use stores::Canary;
+use stores::{Canary, Covers, Sighting};
 
 use crate::settled::{Origin, Settled};
+
+pub use config::{CopyPlace, LedgerConfig, Period, Reach};
+pub use copies::{Copies, CopyError, CopyFigures, CopyState};
+pub use fetch::{Fetched, fetch_ledgers};
+pub(crate) use open::OpenCanaries;
+pub use open::{WriteFate, Written};
+pub use segments::{EpochLedger, KEEP_UNSETTLED_FACTOR, Removed, first_unreserved, ledgers, remove_old};
 
 /// The kind in the header of a ledger's journal.
 pub const LEDGER_KIND: &str = "ledger";
@@ -19,7 +36,19 @@ pub const RESERVE: u64 = 1_000;
 /// Canaries in one frame of a ring; a larger ring takes several frames.
 pub(crate) const RING_FRAME_CANARIES_MAX: usize = 10_000;
 
+/// Bytes after which a segment ends, not counting what it carries on from the one before.
+pub const SEGMENT_BYTES_MAX: u64 = 16 << 20;
+
+/// Time after which a segment ends.
+pub const SEGMENT_AGE_MAX: Duration = Duration::from_secs(3_600);
+
+/// Canaries in one frame that carries them on.
+const CARRIED_FRAME_CANARIES_MAX: usize = 10_000;
+
 const EXTENSION: &str = "ledger";
+
+/// A segment that is being begun.
+const NEW_EXTENSION: &str = "new";
 
 /// One line of the ledger. Instants are microseconds on the monotonic clock of the epoch, which [`Frame::Epoch`] dates.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +60,18 @@ pub enum Frame {
         origin: Origin,
         /// The first sequence of the epoch; sequences grow over the epochs of a stream.
         first_sequence: u64,
+    },
+    /// The second frame of a segment that follows another one.
+    Continued {
+        /// Its number in the epoch; the first segment has 0 and no such frame.
+        number: u32,
+        /// The length of the segment before it, by which a copy that is not whole is known.
+        previous_bytes: u64,
+    },
+    /// Canaries that were open when the segment before ended.
+    Carried {
+        /// As they stood then.
+        canaries: Vec<Written>,
     },
     /// Sequences below this one may be in use from now on.
     Reserved {
@@ -84,7 +125,8 @@ pub enum Frame {
         /// Its fate.
         settled: Settled,
     },
-    /// The secondary was seen to be promoted, and its ring held these. A large ring comes in several frames.
+    /// The ring at the secondary as it was around a change of roles, before anything overwrote it: [`ring_frames`] makes these. A large
+    /// ring comes in several frames of one instant.
     Ring {
         /// When the answer came in.
         at_us: u64,
@@ -92,6 +134,9 @@ pub enum Frame {
         instance: String,
         /// What it held.
         canaries: Vec<Canary>,
+        /// How much of the ring was read.
+        #[serde(default = "whole_ring")]
+        covers: Covers,
     },
     /// Every frame about things before this instant is on the disk.
     Complete {
@@ -129,10 +174,47 @@ pub enum LedgerError {
     },
 }
 
+/// Ledgers of older versions tell of whole rings only.
+fn whole_ring() -> Covers {
+    Covers::Ring
+}
+
+/// A surviving ring as frames. Append them before the first canary of another epoch is sent to that ring, whether the change of roles
+/// was observed or stated.
+pub fn ring_frames(ring: &Sighting, at_us: u64) -> impl Iterator<Item = Frame> + '_ {
+    let slots: &[u64] = match &ring.covers {
+        Covers::Ring => &[],
+        Covers::Slots(slots) => slots,
+    };
+    let parts = |all: usize| all.div_ceil(RING_FRAME_CANARIES_MAX);
+    let count = parts(ring.canaries.len()).max(parts(slots.len())).max(1);
+    (0..count).map(move |index| Frame::Ring {
+        at_us,
+        instance: ring.instance.clone(),
+        canaries: part(&ring.canaries, index).to_vec(),
+        covers: match ring.covers {
+            Covers::Ring => Covers::Ring,
+            Covers::Slots(_) => Covers::Slots(part(slots, index).to_vec()),
+        },
+    })
+}
+
+fn part<T>(all: &[T], index: usize) -> &[T] {
+    all.chunks(RING_FRAME_CANARIES_MAX).nth(index).unwrap_or(&[])
+}
+
 /// Appends to the ledger of one epoch.
 #[derive(Debug)]
 pub struct Ledger {
     writer: journal::Writer,
+    origin: Origin,
+    first_sequence: u64,
+    reserved_until: u64,
+    number: u32,
+    /// Where the head of the segment ends.
+    head_bytes: u64,
+    begun_us: u64,
+    open: OpenCanaries,
 }
 
 impl Ledger {
@@ -141,8 +223,10 @@ impl Ledger {
     /// # Errors
     /// The folder or the file cannot be written.
     pub fn start(folder: &Path, origin: &Origin, first_sequence: u64) -> Result<Self, LedgerError> {
-        let name = format!("{:016}-{}.{EXTENSION}", origin.anchor.wall_us, origin.epoch);
-        Self::start_at(&folder.join(name), origin, first_sequence)
+        let path = folder.join(segment_name(origin, 0));
+        let mut ledger = Self::start_at(&path.with_added_extension(NEW_EXTENSION), origin, first_sequence)?;
+        ledger.writer.rename(&path)?;
+        Ok(ledger)
     }
 
     /// As [`start`](Self::start), at a path of the caller's choice.
@@ -150,18 +234,25 @@ impl Ledger {
     /// # Errors
     /// The file cannot be written.
     pub fn start_at(path: &Path, origin: &Origin, first_sequence: u64) -> Result<Self, LedgerError> {
-        let mut ledger = Self {
-            writer: journal::Writer::create(path, LEDGER_KIND)?,
-        };
-        ledger.append(&Frame::Epoch {
+        let reserved_until = first_sequence + RESERVE;
+        let head = [
+            Frame::Epoch {
+                origin: origin.clone(),
+                first_sequence,
+            },
+            Frame::Reserved { until: reserved_until },
+        ];
+        let writer = begin(path, &head)?;
+        Ok(Self {
+            head_bytes: writer.offset(),
+            writer,
             origin: origin.clone(),
             first_sequence,
-        })?;
-        ledger.append(&Frame::Reserved {
-            until: first_sequence + RESERVE,
-        })?;
-        ledger.writer.sync()?;
-        Ok(ledger)
+            reserved_until,
+            number: 0,
+            begun_us: origin.anchor.now_us,
+            open: OpenCanaries::default(),
+        })
     }
 
     /// Writes one frame: it survives the death of this process when this returns.
@@ -169,7 +260,12 @@ impl Ledger {
     /// # Errors
     /// The disk is full or broken; nothing more can be appended.
     pub fn append(&mut self, frame: &Frame) -> Result<(), LedgerError> {
-        Ok(self.writer.append_record(frame)?)
+        self.writer.append_record(frame)?;
+        self.open.follow(frame);
+        if let Frame::Reserved { until } = frame {
+            self.reserved_until = *until;
+        }
+        Ok(())
     }
 
     /// Puts all frames on the disk.
@@ -187,71 +283,94 @@ impl Ledger {
     pub fn syncer(&self) -> Result<journal::Syncer, LedgerError> {
         Ok(self.writer.syncer()?)
     }
-}
 
-/// A ledger in a folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LedgerFile {
-    /// The file.
-    pub path: PathBuf,
-    /// Whose canaries it holds.
-    pub origin: Origin,
-    /// Its first sequence.
-    pub first_sequence: u64,
-}
-
-/// The ledgers of a folder that `wanted` chooses by origin, oldest epoch of a stream first. A folder that does not exist holds none;
-/// a file whose first frame was torn by a crash holds nothing yet and is left out.
-///
-/// # Errors
-/// A ledger that cannot be read is an error, never skipped.
-pub fn ledgers(folder: &Path, wanted: impl Fn(&Origin) -> bool) -> Result<Vec<LedgerFile>, LedgerError> {
-    let unusable = |source| LedgerError::Folder {
-        path: folder.to_owned(),
-        source,
-    };
-    let entries = match std::fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(unusable(error)),
-    };
-    let mut found = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(unusable)?.path();
-        if path.extension().is_none_or(|extension| extension != EXTENSION) {
-            continue;
-        }
-        let mut reader = journal::Reader::open(&path)?;
-        match reader.records::<Frame>().next() {
-            Some(Ok(Frame::Epoch { origin, first_sequence })) if wanted(&origin) => found.push(LedgerFile {
-                path,
-                origin,
-                first_sequence,
-            }),
-            Some(Ok(Frame::Epoch { .. })) | None => {}
-            Some(Ok(_)) => return Err(LedgerError::NoEpoch { path }),
-            Some(Err(error)) => return Err(error.into()),
-        }
+    /// Whether the segment should end: it is large enough or old enough.
+    pub fn is_due(&self, now_us: u64) -> bool {
+        let age = Duration::from_micros(now_us.saturating_sub(self.begun_us));
+        age >= SEGMENT_AGE_MAX || self.writer.offset() - self.head_bytes >= SEGMENT_BYTES_MAX
     }
-    found.sort_by(|a, b| (&a.origin.stream, a.first_sequence).cmp(&(&b.origin.stream, b.first_sequence)));
-    Ok(found)
+
+    /// The segment that follows this one, with all that is open now. Append nothing until it was written and [taken](Self::go_on_in).
+    ///
+    /// # Errors
+    /// The system gives no second handle.
+    pub fn next_segment(&self) -> Result<NextSegment, LedgerError> {
+        let number = self.number + 1;
+        let mut head = vec![
+            Frame::Epoch {
+                origin: self.origin.clone(),
+                first_sequence: self.first_sequence,
+            },
+            Frame::Continued {
+                number,
+                previous_bytes: self.writer.offset(),
+            },
+        ];
+        let open: Vec<Written> = self.open.iter().copied().collect();
+        head.extend(open.chunks(CARRIED_FRAME_CANARIES_MAX).map(|canaries| Frame::Carried {
+            canaries: canaries.to_vec(),
+        }));
+        head.push(Frame::Reserved {
+            until: self.reserved_until,
+        });
+        Ok(NextSegment {
+            path: self.writer.path().with_file_name(segment_name(&self.origin, number)),
+            number,
+            head,
+            before: self.syncer()?,
+        })
+    }
+
+    /// Goes on in `segment`, which became the newest at `now_us`.
+    pub fn go_on_in(&mut self, segment: Segment, now_us: u64) {
+        self.head_bytes = segment.writer.offset();
+        self.writer = segment.writer;
+        self.number = segment.number;
+        self.begun_us = now_us;
+    }
 }
 
-/// The first sequence of `stream` that no ledger in `folder` has reserved; 1 when there is none.
-///
-/// # Errors
-/// As [`ledgers`].
-pub fn first_unreserved(folder: &Path, stream: &str) -> Result<u64, LedgerError> {
-    let mut first = 1;
-    let files = ledgers(folder, |origin| origin.stream == stream)?;
-    // Sequences grow over epochs, so the newest ledger has the highest reservation.
-    if let Some(newest) = files.last() {
-        for frame in journal::Reader::open(&newest.path)?.records::<Frame>() {
-            if let Frame::Reserved { until } = frame? {
-                first = first.max(until);
-            }
-        }
-        first = first.max(newest.first_sequence + RESERVE);
+/// A segment that is to follow.
+#[derive(Debug)]
+pub struct NextSegment {
+    path: PathBuf,
+    number: u32,
+    head: Vec<Frame>,
+    before: journal::Syncer,
+}
+
+/// A segment that was begun.
+#[derive(Debug)]
+pub struct Segment {
+    writer: journal::Writer,
+    number: u32,
+}
+
+impl NextSegment {
+    /// Puts the segment before it on the disk, then itself, under its name only when it is whole. Blocks; call it on a thread that may.
+    ///
+    /// # Errors
+    /// The disk is full or broken; the segment before it is as it was.
+    pub fn write(self) -> Result<Segment, LedgerError> {
+        self.before.sync()?;
+        let mut writer = begin(&self.path.with_added_extension(NEW_EXTENSION), &self.head)?;
+        writer.rename(&self.path)?;
+        Ok(Segment {
+            writer,
+            number: self.number,
+        })
     }
-    Ok(first)
+}
+
+fn begin(path: &Path, head: &[Frame]) -> Result<journal::Writer, LedgerError> {
+    let mut writer = journal::Writer::create(path, LEDGER_KIND)?;
+    for frame in head {
+        writer.append_record(frame)?;
+    }
+    writer.sync()?;
+    Ok(writer)
+}
+
+fn segment_name(origin: &Origin, number: u32) -> String {
+    format!("{:016}-{}-{number:06}.{EXTENSION}", origin.anchor.wall_us, origin.epoch)
 }

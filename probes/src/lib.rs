@@ -53,7 +53,11 @@ pub use engine::{RouteSpec, RouteSummary, Setting, Summary, run, runtime};
 pub use error::ProbeError;
 pub use histogram::{Distribution, HDR_DIGITS, HDR_US_MAX, HDR_US_MIN};
 pub use intervals::{INTERVAL_US, Intervals, Moment, SLOT_LATE_US_MAX};
-pub use ledger::{Frame, LEDGER_KIND, Ledger, LedgerError, LedgerFile, RESERVE, first_unreserved, ledgers};
+pub use ledger::{
+    Copies, CopyError, CopyFigures, CopyPlace, CopyState, EpochLedger, Fetched, Frame, KEEP_UNSETTLED_FACTOR,
+    LEDGER_KIND, Ledger, LedgerConfig, LedgerError, NextSegment, Period, RESERVE, Reach, Removed, SEGMENT_AGE_MAX,
+    SEGMENT_BYTES_MAX, Segment, WriteFate, Written, fetch_ledgers, first_unreserved, ledgers, remove_old, ring_frames,
+};
 pub use metrics::{
     EVENT_KINDS_MAX, Lately, LedgerFigures, METERS_MAX, Metrics, OTHER, PlaceFigures, Reconciled, SERIES_MAX,
     STREAMS_MAX, UNMEASURED_MAX, Unmeasured, metric_names,
@@ -61,7 +65,7 @@ pub use metrics::{
 pub use misses::INSTANCES_MAX;
 pub use polling::Polling;
 pub use recorder::{OUTPUT_BACKLOG_MAX, Output};
-pub use replay::{Replayed, WriteFate, Written, replay};
+pub use replay::{KeptRing, Replayed, replay};
 pub use rpo::{CutOver, LOST_LISTED_MAX, RpoQuestion, judge_rpo};
 pub use sample::*;
 pub use schedule::Schedule;

@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::epoch::Shared;
-use crate::ledger::{Frame, RING_FRAME_CANARIES_MAX};
+use crate::ledger::{Frame, ring_frames};
 use crate::live::Native;
 use crate::reader::record_earlier;
 
@@ -217,14 +217,7 @@ async fn read_ring(shared: &Shared, stop: &CancellationToken) -> Option<KeptRing
 /// could not be read.
 pub(crate) async fn keep_ring(shared: &Shared, stop: &CancellationToken) -> Option<KeptRing> {
     let ring = read_ring(shared, stop).await?;
-    let mut parts = ring.survivors.canaries.chunks(RING_FRAME_CANARIES_MAX);
-    let first = parts.next().unwrap_or(&[]);
-    for part in std::iter::once(first).chain(parts) {
-        let frame = Frame::Ring {
-            at_us: ring.received_us,
-            instance: ring.survivors.instance.clone(),
-            canaries: part.to_vec(),
-        };
+    for frame in ring_frames(&ring.survivors, ring.received_us) {
         shared.record(frame).await;
     }
     Some(ring)

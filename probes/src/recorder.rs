@@ -4,9 +4,10 @@
 //! thread of its own while appending goes on.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -14,7 +15,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::clock::Clock;
 use crate::intervals::{Intervals, Moment};
-use crate::ledger::{Frame, Ledger, LedgerError};
+use crate::ledger::{Frame, Ledger, LedgerError, remove_old};
 use crate::live::Live;
 use crate::metrics::RouteFigures;
 use crate::settled::{ClockUse, Origin, Settled};
@@ -62,6 +63,7 @@ pub(crate) struct Recorder {
     /// Earlier epochs whose canaries may still settle, and the clocks of their readings.
     pub(crate) earlier: BTreeMap<String, (Origin, ClockUse)>,
     pub(crate) ledger: Ledger,
+    pub(crate) removal: Removal,
     pub(crate) intervals: Intervals,
     pub(crate) live: Arc<Live>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -70,6 +72,41 @@ pub(crate) struct Recorder {
     /// The highest planned sequence that is in the ledger.
     pub(crate) written: watch::Sender<u64>,
     pub(crate) state: RecorderState,
+}
+
+/// Removes old segments of a stream beside the recorder, one run at a time.
+#[derive(Debug)]
+pub(crate) struct Removal {
+    pub(crate) folder: PathBuf,
+    pub(crate) keep: Duration,
+    pub(crate) running: Option<JoinHandle<()>>,
+}
+
+impl Removal {
+    /// Nothing is lost when it fails: the next run tries again.
+    fn start(&mut self, stream: &str) {
+        if self.running.as_ref().is_some_and(|running| !running.is_finished()) {
+            return;
+        }
+        let (folder, keep, stream) = (self.folder.clone(), self.keep, stream.to_owned());
+        self.running = Some(tokio::task::spawn_blocking(move || {
+            match remove_old(&folder, &stream, keep, SystemTime::now()) {
+                Ok(removed) if removed.unsettled > 0 => tracing::warn!(
+                    stream,
+                    canaries = removed.unsettled,
+                    "old segments of the ledger were removed although some of their canaries never got a last word"
+                ),
+                Ok(removed) => tracing::debug!(
+                    stream,
+                    segments = removed.segments,
+                    "old segments of the ledger were removed"
+                ),
+                Err(error) => {
+                    tracing::warn!(stream, %error, "old segments of the ledger cannot be removed; the folder grows")
+                }
+            }
+        }));
+    }
 }
 
 /// What the recorder keeps between frames.
@@ -92,6 +129,7 @@ impl Recorder {
         let mut revise = interval(REVISE_EVERY);
         revise.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let output = self.output.clone();
+        self.removal.start(&self.origin.stream);
         loop {
             tokio::select! {
                 biased;
@@ -108,7 +146,12 @@ impl Recorder {
                     }
                     self.note_backlog();
                 }
-                _ = sync.tick() => self.start_sync()?,
+                _ = sync.tick() => {
+                    if self.state.syncing.is_none() && self.ledger.is_due(self.clock.now_us()) {
+                        self.next_segment().await?;
+                    }
+                    self.start_sync()?;
+                }
                 _ = revise.tick() => self.revise(false),
             }
         }
@@ -162,7 +205,12 @@ impl Recorder {
                 self.note_backlog();
             }
             Frame::Earlier { epoch, settled } => self.settle_earlier(epoch, settled),
-            Frame::Epoch { .. } | Frame::Ring { .. } | Frame::Complete { .. } | Frame::Closed { .. } => {}
+            Frame::Epoch { .. }
+            | Frame::Continued { .. }
+            | Frame::Carried { .. }
+            | Frame::Ring { .. }
+            | Frame::Complete { .. }
+            | Frame::Closed { .. } => {}
         }
         Ok(())
     }
@@ -214,6 +262,20 @@ impl Recorder {
         self.state.is_dirty = false;
         let syncer = self.ledger.syncer()?;
         self.state.syncing = Some((until_us, tokio::task::spawn_blocking(move || syncer.sync())));
+        Ok(())
+    }
+
+    /// Ends the segment and goes on in the next one. Frames wait in their queue meanwhile; the timing path does not.
+    async fn next_segment(&mut self) -> Result<(), ProbeError> {
+        let until_us = self.known_until_us();
+        let next = self.ledger.next_segment()?;
+        let segment = tokio::task::spawn_blocking(move || next.write())
+            .await
+            .map_err(|error| ProbeError::Panicked(error.to_string()))??;
+        self.ledger.go_on_in(segment, self.clock.now_us());
+        self.state.is_dirty = false;
+        self.mark_complete(until_us)?;
+        self.removal.start(&self.origin.stream);
         Ok(())
     }
 

@@ -169,7 +169,8 @@ pub enum LossShape {
     Suffix,
     /// Some lost canary was acknowledged before a survivor was sent.
     Holes,
-    /// An unordered store: absent as of an instant.
+    /// An unordered store: absent as of the instant at which the surviving ring was read, within the run that judged. What was under way
+    /// then may still arrive, and a survivor proves nothing about others.
     Scattered,
 }
 
@@ -196,11 +197,13 @@ pub struct Rpo {
     pub epoch: String,
     /// Acknowledged in the judged span.
     pub acked: u64,
-    /// Of those, present at the promoted end (by the ring, or implied by the order of the store).
+    /// Of those, present at the promoted end (by the ring, or implied by the order of the store; in an unordered one also those that had
+    /// arrived there before a later one took their slot).
     pub survived: u64,
     /// Of those, absent.
     pub lost: u64,
-    /// Written with unknown outcome and absent: lost is `lost` to `lost + unknown`.
+    /// Acknowledged with nothing to show whether they are there, or written with unknown outcome and absent: lost is `lost` to
+    /// `lost + unknown`.
     pub unknown: u64,
     /// Acknowledgement of the first lost canary.
     pub first_lost_at_us: Option<i64>,
@@ -208,7 +211,8 @@ pub struct Rpo {
     pub last_lost_at_us: Option<i64>,
     /// Last lost ack - first lost ack; 0 if none is lost.
     pub rpo_low_us: u64,
-    /// Cut-over instant - w0 of the newest survivor; `None` = unbounded (no survivor known).
+    /// Cut-over instant - w0 of the newest survivor that was sent before the first canary that is, or may be, lost was acknowledged;
+    /// `None` = unbounded (no such survivor known).
     pub rpo_high_us: Option<u64>,
     /// Until when the ledger is complete; canaries after it may be missing from it.
     pub ledger_complete_until_us: i64,

@@ -111,6 +111,7 @@ pub(crate) async fn measure(
     };
     let setting = Setting {
         ledger_folder: context.config.ledger.path.clone(),
+        ledger_keep: context.config.ledger.keep.0,
         shutdown: broken,
         drain_deadline: DRAIN_DEADLINE,
         output: sender,

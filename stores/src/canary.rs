@@ -75,7 +75,8 @@ pub struct Sighting {
 }
 
 /// How much of a ring a poll has read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Covers {
     /// All of it.
     Ring,

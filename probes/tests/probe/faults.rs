@@ -128,7 +128,7 @@ async fn a_promotion_keeps_the_ring_in_the_ledger_and_loses_what_is_not_there() 
     assert!(left.summary.routes[0].was_promoted);
     assert!(accounting.lost >= 25, "{accounting:?}");
     let replayed = probes::replay(&left.ledgers()[0], |_| {}).unwrap();
-    let (_, _, ring) = replayed.ring.unwrap();
+    let ring = replayed.ring.unwrap().canaries;
     let survivor = ring.iter().map(|canary| canary.sequence).max().unwrap();
     let first_lost = left
         .samples

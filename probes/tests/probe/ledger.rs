@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use probes::{Frame, Ledger, LedgerError, ProbeError, WriteFate, Written, replay};
+use probes::{EpochLedger, Frame, Ledger, LedgerError, ProbeError, WriteFate, Written, replay};
 use stores::memory::{Delay, Pair, Settings};
 use stores::{Canary, CanaryWriter, Result, WriteOutcome};
 
@@ -86,7 +86,7 @@ async fn after_a_kill_the_ledger_knows_every_canary_that_reached_the_primary() {
         .collect();
     let files = probes::ledgers(folder.path(), |_| true).unwrap();
     let mut known = BTreeSet::new();
-    let replayed = replay(&files[0].path, |written| known.extend([written.sequence])).unwrap();
+    let replayed = replay(&files[0], |written| known.extend([written.sequence])).unwrap();
     assert!(sent.len() > 100);
     assert!(!replayed.is_closed);
     assert!(
@@ -113,19 +113,23 @@ async fn after_a_kill_the_ledger_knows_every_canary_that_reached_the_primary() {
 #[tokio::test(start_paused = true)]
 async fn any_prefix_of_a_ledger_replays_to_a_prefix_of_its_canaries() {
     let left = ran().await;
-    let path = &left.ledgers()[0];
-    let whole = std::fs::read(path).unwrap();
-    let collect = |path: &std::path::Path| {
+    let ledger = &left.ledgers()[0];
+    let whole = std::fs::read(&ledger.segments[0]).unwrap();
+    let collect = |ledger: &EpochLedger| {
         let mut all: Vec<Written> = Vec::new();
-        replay(path, |written| all.push(*written)).map(|replayed| (replayed, all))
+        replay(ledger, |written| all.push(*written)).map(|replayed| (replayed, all))
     };
-    let (_, all) = collect(path).unwrap();
+    let (_, all) = collect(ledger).unwrap();
     let cut = left.folder.path().join("cut.ledger");
+    let cut_ledger = EpochLedger {
+        segments: vec![cut.clone()],
+        ..ledger.clone()
+    };
     for end in (0..whole.len()).step_by(whole.len() / 60) {
         std::fs::write(&cut, &whole[..end]).unwrap();
-        match collect(&cut) {
+        match collect(&cut_ledger) {
             Ok((_, part)) => {
-                for written in part.iter().filter(|written| written.outcome != WriteFate::Unknown) {
+                for written in part.iter().filter(|written| written.fate.is_some()) {
                     assert!(all.contains(written), "{written:?}");
                 }
                 assert!(part.len() <= all.len() + 2);
@@ -146,7 +150,10 @@ async fn sequences_are_reserved_on_disk_before_they_are_used() {
     let next = probes::first_unreserved(left.folder.path(), "orders/use1").unwrap();
     assert!(next > highest && next <= highest + 2 * probes::RESERVE);
     let mut reserved = 0;
-    for frame in journal::Reader::open(&left.ledgers()[0]).unwrap().records::<Frame>() {
+    for frame in journal::Reader::open(&left.ledgers()[0].segments[0])
+        .unwrap()
+        .records::<Frame>()
+    {
         match frame.unwrap() {
             Frame::Reserved { until } => reserved = until,
             Frame::Planned { sequence, .. } => {

@@ -1,12 +1,11 @@
 //! A probe over a reference pair.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use probes::{
-    Boot, Clock, Config, LagInterval, LagSample, Metrics, Output, Polling, ProbeError, Readiness, Route, RouteSpec,
+    Boot, Clock, Config, EpochLedger, LagInterval, LagSample, Metrics, Output, Polling, ProbeError, Readiness, Route, RouteSpec,
     Setting, StatedWriters, Summary, SystemClock,
 };
 use stores::memory::{Pair, Settings};
@@ -147,6 +146,7 @@ impl Rig {
         let stated = watch::Sender::new(writers(1, &["use1"]));
         let setting = Setting {
             ledger_folder: folder.path().to_owned(),
+            ledger_keep: Duration::from_secs(3_600),
             shutdown: CancellationToken::new(),
             drain_deadline: DRAIN,
             output: sender,
@@ -272,9 +272,8 @@ impl Left {
         accounting
     }
 
-    pub(crate) fn ledgers(&self) -> Vec<PathBuf> {
-        let files = probes::ledgers(self.folder.path(), |_| true).unwrap();
-        files.into_iter().map(|file| file.path).collect()
+    pub(crate) fn ledgers(&self) -> Vec<EpochLedger> {
+        probes::ledgers(self.folder.path(), |_| true).unwrap()
     }
 }
 

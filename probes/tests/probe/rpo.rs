@@ -250,6 +250,7 @@ fn a_ring_that_the_probe_kept_counts_although_it_was_overwritten_since() {
         at_us: 25_000_000,
         instance: "promoted".to_owned(),
         canaries: kept.canaries,
+        covers: Covers::Ring,
     });
     let strangers: Vec<(&str, u64)> = (100..100 + RING).map(|sequence| ("stranger", sequence)).collect();
     let rpo = script.judge(&strangers, true, 22);
