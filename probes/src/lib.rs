@@ -66,7 +66,7 @@ pub use misses::INSTANCES_MAX;
 pub use polling::Polling;
 pub use recorder::{OUTPUT_BACKLOG_MAX, Output};
 pub use replay::{KeptRing, Replayed, replay};
-pub use rpo::{CutOver, LOST_LISTED_MAX, RpoQuestion, judge_rpo};
+pub use rpo::{CutOver, LOST_LISTED_MAX, MergedRpo, RpoQuestion, judge_rpo, merge_rpos};
 pub use sample::*;
 pub use schedule::Schedule;
 pub use service::{Readiness, serve};

@@ -6,7 +6,11 @@
 //! end then reaches back to the newest survivor that was sent before the first canary that is, or may be, lost. Zero loss is never proved
 //! by canaries.
 
+mod merge;
+
 use std::collections::BTreeMap;
+
+use stores::{Canary, Covers, Sighting};
 
 use stores::{Canary, Covers, Sighting};
 
@@ -15,6 +19,8 @@ use crate::replay::{KeptRing, Replayed, replay};
 use crate::ring::Ring;
 use crate::settled::Origin;
 use crate::{FinalState, LagSample, LossShape, Route, Rpo};
+
+pub use merge::{MergedRpo, merge_rpos};
 
 /// Lost and unknown canaries that are listed; beyond it they are only counted.
 pub const LOST_LISTED_MAX: usize = 100_000;

@@ -302,6 +302,3 @@ pub(super) fn cover(mut parts: Vec<Part>) -> Vec<Part> {
     }
     covering
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,6 +1,7 @@
 //! Probes on the reference pair, whose instants of visibility are known, under paused time.
 
 mod accuracy;
+mod copies;
 mod faults;
 mod ledger;
 mod restart;
@@ -8,5 +9,6 @@ mod rig;
 mod roles;
 mod rpo;
 mod scattered;
+mod segments;
 mod service;
 mod unordered;

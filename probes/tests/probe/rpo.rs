@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use probes::{
     Anchor, CutOver, FinalState, Frame, Ledger, LossShape, Origin, Rpo, RpoQuestion, Settled, judge_rpo, ledgers,
+    merge_rpos, ring_frames,
 };
 use stores::memory::{Delay, Settings};
 use stores::{Canary, Covers, Oddities, Sighting};
@@ -69,12 +70,34 @@ impl Script {
         self
     }
 
+    fn settled(&mut self, sequences: impl IntoIterator<Item = u64>, state: FinalState) -> &mut Self {
+        for sequence in sequences {
+            let at = sequence * 1_000_000;
+            self.append(Frame::Settled(Settled {
+                sequence,
+                planned_us: at - 1_000,
+                sent_us: at,
+                acked_us: Some(at + 10_000),
+                seen_us: None,
+                low_us: None,
+                high_us: None,
+                low_known: false,
+                state,
+            }));
+        }
+        self
+    }
+
     fn judge(&mut self, survivors: &[(&str, u64)], is_ordered: bool, cut_over_s: i64) -> Rpo {
+        self.judge_by(&sighting(survivors), is_ordered, cut_over_s)
+    }
+
+    fn judge_by(&mut self, survivors: &Sighting, is_ordered: bool, cut_over_s: i64) -> Rpo {
         self.append(Frame::Complete { until_us: 30_000_000 });
         judge(
             self.folder.path(),
             "s",
-            &sighting(survivors),
+            survivors,
             is_ordered,
             WALL + cut_over_s * 1_000_000,
         )
@@ -179,6 +202,139 @@ fn in_an_unordered_store_losses_are_scattered_and_overwritten_slots_prove_nothin
     let rpo = Script::new().acked(1..=20).judge(&survivors, false, 21);
     assert_eq!((rpo.survived, rpo.lost, rpo.unknown), (8, 1, 11));
     assert_eq!(rpo.shape, LossShape::Scattered);
+}
+
+#[test]
+fn among_holes_a_survivor_bounds_only_what_came_after_it() {
+    let mut survivors = ring("e1", 20);
+    survivors.retain(|(_, sequence)| *sequence != 17);
+    survivors.push(("e1", 9));
+    for is_ordered in [true, false] {
+        let mut script = Script::new();
+        let rpo = script
+            .acked(1..=20)
+            .settled(1..=12, FinalState::Seen)
+            .judge(&survivors, is_ordered, 21);
+        assert_eq!(rpo.lost, 1);
+        assert_eq!(rpo.rpo_high_us, Some(5_000_000), "from 16 on, ordered: {is_ordered}");
+    }
+}
+
+#[test]
+fn what_had_arrived_in_an_unordered_store_before_its_slot_was_taken_survived() {
+    let mut script = Script::new();
+    script.acked(1..=20).settled(1..=10, FinalState::Seen);
+    let rpo = script.judge(&ring("e1", 20), false, 21);
+    assert_eq!(
+        (rpo.survived, rpo.lost, rpo.unknown),
+        (18, 0, 2),
+        "11 and 12 were overwritten unseen"
+    );
+    assert_eq!(rpo.rpo_high_us, Some(11_000_000), "11 may be lost, 10 is not");
+    let gone = script
+        .settled([11, 12], FinalState::Seen)
+        .judge(&[("e1", 20)], false, 21);
+    assert_eq!(
+        (gone.survived, gone.lost),
+        (3, 17),
+        "what was there and is gone with an empty slot is lost, whatever was seen before"
+    );
+}
+
+#[test]
+fn what_a_look_did_not_cover_is_neither_lost_nor_survived() {
+    let mut script = Script::new();
+    script.acked(1..=8).settled(1..=8, FinalState::Seen);
+    let part = Sighting {
+        covers: Covers::Slots(vec![5, 7, 8]),
+        ..sighting(&[("e1", 5), ("e1", 8)])
+    };
+    let rpo = script.judge_by(&part, false, 10);
+    assert_eq!((rpo.survived, rpo.lost, rpo.unknown), (2, 1, 5));
+    assert_eq!(rpo.rpo_high_us, None, "the first may be lost");
+    assert_eq!(rpo.shape, LossShape::Scattered);
+}
+
+#[test]
+fn a_kept_ring_covers_an_ordered_store_and_only_adds_presence_to_an_unordered_one() {
+    let nothing_read = Sighting {
+        covers: Covers::Slots(vec![]),
+        ..sighting(&[])
+    };
+    for (is_ordered, expected) in [(true, (5, 3, 0)), (false, (5, 0, 3))] {
+        let mut script = Script::new();
+        script.acked(1..=8);
+        for frame in ring_frames(&sighting(&ring("e1", 5)), 9_000_000) {
+            script.append(frame);
+        }
+        let rpo = script.judge_by(&nothing_read, is_ordered, 10);
+        assert_eq!((rpo.survived, rpo.lost, rpo.unknown), expected, "ordered: {is_ordered}");
+    }
+}
+
+#[test]
+fn a_large_ring_goes_through_the_ledger_whole() {
+    let all: Vec<(&str, u64)> = (1..=25_000).map(|sequence| ("e1", sequence)).collect();
+    for covers in [Covers::Ring, Covers::Slots((1..=30_000).collect())] {
+        let wanted = Sighting {
+            covers,
+            ..sighting(&all)
+        };
+        let mut script = Script::new();
+        ring_frames(&wanted, 7).for_each(|frame| drop(script.append(frame)));
+        let found = ledgers(script.folder.path(), |_| true).unwrap();
+        let kept = probes::replay(&found[0], |_| {}).unwrap().ring.unwrap();
+        assert_eq!((kept.canaries, kept.covers), (wanted.canaries, wanted.covers));
+    }
+}
+
+#[test]
+fn what_was_proved_lost_stays_lost_although_its_slot_was_taken_since() {
+    let mut script = Script::new();
+    script.acked(1..=20).settled([11], FinalState::Lost);
+    let rpo = script.judge(&ring("e1", 20), true, 21);
+    assert_eq!((rpo.survived, rpo.lost, rpo.shape), (19, 1, LossShape::Holes));
+}
+
+#[test]
+fn every_epoch_of_an_unordered_store_is_judged() {
+    let mut script = Script::new();
+    script.acked(1..=3);
+    script.next_epoch("e2", 1_001);
+    script.acked(1_005..=1_007);
+    let survivors = [("e1", 1), ("e1", 3), ("e2", 1_005), ("e2", 1_006), ("e2", 1_007)];
+    let rpo = script.judge(&survivors, false, 1_010);
+    assert_eq!((rpo.acked, rpo.lost, rpo.shape), (6, 1, LossShape::Scattered));
+    assert_eq!(
+        rpo.rpo_high_us,
+        Some(1_009_000_000),
+        "only the first came before the lost one"
+    );
+}
+
+#[test]
+fn partitions_are_merged_into_the_worst_of_them() {
+    let a = Script::new().acked(1..=20).judge(&ring("e1", 15), true, 22);
+    let b = Script::new().acked(1..=10).judge(&ring("e1", 9), true, 22);
+    let merged = merge_rpos(vec![a.clone(), b.clone()], &[]).remove(0);
+    let rpo = merged.rpo;
+    assert_eq!((rpo.acked, rpo.survived, rpo.lost), (30, 24, 6));
+    assert_eq!(
+        (rpo.first_lost_at_us, rpo.last_lost_at_us),
+        (b.first_lost_at_us, a.last_lost_at_us)
+    );
+    assert_eq!((rpo.rpo_low_us, rpo.rpo_high_us), (a.rpo_low_us, b.rpo_high_us));
+    assert_eq!(
+        (rpo.shape, rpo.canaries.len()),
+        (LossShape::Suffix, 6),
+        "a suffix in each partition"
+    );
+    let missing = merge_rpos(vec![a.clone(), b], &[(route(), "s/2".to_owned())]).remove(0);
+    assert_eq!(missing.without_ledger, ["s/2"]);
+    assert_eq!(missing.rpo.rpo_high_us, None, "what it lost is not known");
+    let mut elsewhere = a.clone();
+    elsewhere.route.observer = "use1/other".to_owned();
+    assert_eq!(merge_rpos(vec![a, elsewhere], &[]).len(), 2, "routes are not mixed");
 }
 
 #[test]
