@@ -12,8 +12,6 @@ use std::collections::BTreeMap;
 
 use stores::{Canary, Covers, Sighting};
 
-use stores::{Canary, Covers, Sighting};
-
 use crate::ledger::{EpochLedger, LedgerError, WriteFate, Written};
 use crate::replay::{KeptRing, Replayed, replay};
 use crate::ring::Ring;

@@ -202,7 +202,10 @@ fn unsettled_in(epoch: &EpochLedger, last: &Path, newer: &[EpochLedger]) -> Resu
         if open.is_empty() {
             break;
         }
-        let told = replay(later, |_| {})?.earlier.remove(&epoch.origin.epoch).unwrap_or_default();
+        let told = replay(later, |_| {})?
+            .earlier
+            .remove(&epoch.origin.epoch)
+            .unwrap_or_default();
         open.retain(|sequence| !told.contains_key(sequence));
     }
     Ok(u64::try_from(open.len()).unwrap_or(u64::MAX))

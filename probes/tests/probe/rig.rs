@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use probes::{
-    Boot, Clock, Config, EpochLedger, LagInterval, LagSample, Metrics, Output, Polling, ProbeError, Readiness, Route, RouteSpec,
-    Setting, StatedWriters, Summary, SystemClock,
+    Boot, Clock, Config, EpochLedger, LagInterval, LagSample, Metrics, Output, Polling, ProbeError, Readiness, Route,
+    RouteSpec, Setting, StatedWriters, Summary, SystemClock,
 };
 use stores::memory::{Pair, Settings};
 use stores::{Canary, CanaryReader, CanaryWriter};
