@@ -85,6 +85,33 @@ impl Budget {
     }
 }
 
+/// Asks a budget again and again, each time about what was spent since the last time.
+#[derive(Debug, Clone)]
+pub struct Guard {
+    budget: Budget,
+    spent: Spent,
+    factor: f64,
+}
+
+impl Guard {
+    /// A guard over a probe that runs at its full rate and has spent nothing.
+    pub fn new(budget: Budget) -> Self {
+        Self {
+            budget,
+            spent: Spent::default(),
+            factor: 1.0,
+        }
+    }
+
+    /// The pace from now on, given everything that was spent so far and the time since the last decision.
+    pub fn decide(&mut self, spent: Spent, elapsed: Duration) -> Pace {
+        let pace = self.budget.pace(&spent.since(&self.spent), elapsed, self.factor);
+        self.spent = spent;
+        self.factor = pace.factor;
+        pace
+    }
+}
+
 impl Pace {
     /// Whether the probe is slowed.
     pub fn is_slowed(&self) -> bool {
@@ -176,6 +203,22 @@ mod tests {
             told.ends_with("does not see what has no price: s3 RestoreObject"),
             "{told}"
         );
+    }
+
+    #[test]
+    fn a_guard_settles_on_the_budget_and_lets_go_when_it_is_cheap_again() {
+        let mut guard = Guard::new(Budget::new(0.6).unwrap());
+        let (mut total, mut factor) = (0.0, 1.0);
+        let mut minute = |full_usd_per_minute: f64| {
+            total += full_usd_per_minute * factor;
+            factor = guard.decide(spent(total), MINUTE).factor;
+            factor
+        };
+        for _ in 0..3 {
+            let slowed = minute(0.04);
+            assert!((slowed - 0.25).abs() < 1e-9, "{slowed}");
+        }
+        assert!((minute(0.002) - 1.0).abs() < 1e-9);
     }
 
     #[test]

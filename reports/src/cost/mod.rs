@@ -6,6 +6,6 @@ mod budget;
 mod prices;
 mod rows;
 
-pub use budget::{Budget, FACTOR_MIN, Pace, Spent};
+pub use budget::{Budget, FACTOR_MIN, Guard, Pace, Spent};
 pub use prices::{PRICES_2026_11, Price, Prices};
 pub use rows::{Charge, spent, write_costs};
