@@ -138,11 +138,16 @@ pub(crate) struct ProbeArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "EXAMPLE\n  driftline rpo --event latest")]
+#[command(
+    after_help = "EXAMPLES\n  driftline rpo --event latest\n  driftline rpo --ledger s3://ledger-usw2/driftline     by the copy, when the machine of the probe is gone"
+)]
 pub(crate) struct RpoArgs {
     /// The event: its ID, or `latest`
     #[arg(long, default_value = "latest", value_name = "ID")]
     pub(crate) event: String,
+    /// A copy of the ledger, where this is not the machine that the probe ran on: `s3://bucket/prefix` or a folder
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) ledger: Option<probes::CopyPlace>,
 }
 
 #[derive(Debug, Subcommand)]

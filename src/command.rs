@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use crate::cli::{Cli, Command, ConfigCommand, Format, FormatArg, GateCommand, Global, ReconcileCommand};
 use crate::config::Config;
 use crate::exit::{Failure, Outcome};
+use crate::stated::Stated;
 
 /// What every command that reads a configuration works with.
 #[derive(Debug, Clone)]
@@ -27,6 +28,8 @@ pub(crate) struct Context {
     pub(crate) config: Config,
     pub(crate) output: PathBuf,
     pub(crate) format: Format,
+    /// Where the configuration was read.
+    pub(crate) file: PathBuf,
 }
 
 impl Context {
@@ -41,11 +44,14 @@ impl Context {
             }
         };
         let mut config = Config::load(&global.config)?;
+        let stated = Stated::load(&config.state).map_err(Failure::cannot_tell)?;
+        stated.apply(&mut config).map_err(Failure::refused)?;
         config.state_writers(&global.writers).map_err(Failure::refused)?;
         Ok(Self {
             output: global.output.clone().unwrap_or_else(|| config.output.clone()),
             config,
             format,
+            file: global.config.clone(),
         })
     }
 }

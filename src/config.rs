@@ -31,6 +31,9 @@ pub(crate) struct Config {
     pub(crate) state: PathBuf,
     #[serde(default)]
     pub(crate) ledger: probes::LedgerConfig,
+    /// A price list for the requests that stores are paid for; the one that driftline comes with when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) prices: Option<PathBuf>,
     /// Where a probe serves `/metrics`.
     #[serde(default = "default_listen")]
     pub(crate) listen: std::net::SocketAddr,
@@ -121,7 +124,8 @@ pub(crate) struct Table {
     pub(crate) exclude_columns: Vec<String>,
 }
 
-fn sha256(text: &str) -> String {
+/// SHA-256 of a text, 64 hex digits.
+pub(crate) fn sha256(text: &str) -> String {
     use sha2::Digest as _;
     sha2::Sha256::digest(text.as_bytes())
         .iter()
@@ -237,27 +241,27 @@ impl Config {
             self.writers = default;
         }
         for (name, writers) in own {
-            let slot = match (self.connection.get_mut(name), self.dataset.get_mut(name)) {
-                (Some(connection), _) => Some(connection.writers_mut()),
-                (None, Some(dataset)) => dataset.writers_mut(),
-                (None, None) => None,
-            };
-            let Some(slot) = slot else {
+            if !self.set_writers(name, writers) {
                 let datasets = self.dataset.iter().filter(|(_, one)| one.connection().is_none());
-                let known: Vec<&str> = self
-                    .connection
-                    .keys()
-                    .chain(datasets.map(|(name, _)| name))
-                    .map(String::as_str)
-                    .collect();
+                let names = self.connection.keys().chain(datasets.map(|(name, _)| name));
+                let known: Vec<&str> = names.map(String::as_str).collect();
                 anyhow::bail!(
                     "--writers {name}=...: unknown connection `{name}`; known: {}",
                     known.join(", ")
                 );
-            };
-            *slot = Some(writers);
+            }
         }
         self.stated_writers_are_sites()
+    }
+
+    /// States the writers of a connection, or of a dataset without one. `false`: there is none of that name.
+    pub(crate) fn set_writers(&mut self, unit: &str, writers: Vec<String>) -> bool {
+        let slot = match (self.connection.get_mut(unit), self.dataset.get_mut(unit)) {
+            (Some(connection), _) => Some(connection.writers_mut()),
+            (None, Some(dataset)) => dataset.writers_mut(),
+            (None, None) => None,
+        };
+        slot.map(|slot| *slot = Some(writers)).is_some()
     }
 
     fn stated_writers_are_sites(&self) -> anyhow::Result<()> {

@@ -7,11 +7,12 @@ mod command;
 mod config;
 mod events;
 mod exit;
+mod lanes;
 mod logging;
-#[cfg_attr(not(test), expect(dead_code, reason = "the probe command takes it up"))]
 mod reload;
 mod run;
 mod selection;
+mod stated;
 mod stop;
 mod topology;
 

@@ -97,6 +97,15 @@ impl<'c> Unit<'c> {
         }
     }
 
+    /// What of its dataset it is, where a dataset is made of several units.
+    pub(crate) fn collection(&self) -> Option<&'c str> {
+        match self.source {
+            Source::Aurora(_) | Source::Kafka(_) => None,
+            Source::Dynamodb(_, names) => Some(names.shown(self.primary())),
+            Source::S3(_, bucket) => bucket.names.get(self.primary()).map(String::as_str),
+        }
+    }
+
     /// Its configuration when it is PostgreSQL.
     pub(crate) fn aurora(&self) -> Option<&'c aurora::Config> {
         match self.source {
@@ -145,6 +154,17 @@ impl<'c> Unit<'c> {
         self.sites.iter().copied().filter(move |site| *site != primary)
     }
 
+    /// How AWS's services are reached at `site`.
+    pub(crate) fn aws(&self, site: &str) -> Result<&'c stores::aws::Site, StoreError> {
+        self.reached.get(site).ok_or_else(|| {
+            StoreError::Config(Trouble::new(
+                site,
+                format!("open {}", self.name),
+                "the site is not declared",
+            ))
+        })
+    }
+
     /// The end of this unit at `site`, reached by its writer endpoint.
     pub(crate) async fn writer_end(&self, site: &str) -> Result<End, StoreError> {
         self.end(site, aurora::Endpoint::Writer).await
@@ -158,15 +178,22 @@ impl<'c> Unit<'c> {
     async fn end(&self, site: &str, endpoint: aurora::Endpoint) -> Result<End, StoreError> {
         match self.source {
             Source::Aurora(config) => aurora::open(config, site, endpoint),
-            _ => Err(StoreError::Unsupported(Trouble::new(
-                site,
-                format!("open {}", self.name),
-                format!(
-                    "{} cannot be opened yet, {} AWS sites",
-                    self.store(),
-                    self.reached.len()
-                ),
-            ))),
+            Source::Dynamodb(config, names) => dynamodb::open(config, names, site, self.aws(site)?).await,
+            Source::S3(config, bucket) => {
+                // Who the bucket is does not depend on its rules.
+                let keys = s3::KeySet {
+                    rule: None,
+                    prefix: bucket.prefix.clone().unwrap_or_default(),
+                    tags: BTreeMap::new(),
+                    destination: None,
+                };
+                s3::open(config, bucket, &keys, site, self.aws(site)?).await
+            }
+            Source::Kafka(config) => {
+                let other = self.sites.iter().copied().find(|other| *other != site).unwrap_or(site);
+                let [end, _] = kafka::open(config, site, other, 0)?;
+                Ok(end)
+            }
         }
     }
 }

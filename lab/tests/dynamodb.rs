@@ -50,6 +50,9 @@ async fn replicates(pair: &DynamoPair) {
     assert_eq!(rows(pair, 1).await, ["2=c"]);
 }
 
+/// Something that a pair is told to do.
+type Order = fn(&DynamoPair);
+
 #[tokio::test]
 async fn an_embedded_pair_replicates() {
     replicates(&DynamoPair::embedded(&tables()).await.unwrap()).await;
@@ -73,7 +76,7 @@ async fn dynamodb_local_replicates_and_ends_with_its_handle() {
 #[tokio::test]
 async fn a_stalled_or_cut_link_settles_only_when_it_goes_on() {
     let pair = DynamoPair::embedded(&tables()).await.unwrap();
-    let (stop, go): ([fn(&DynamoPair); 2], [fn(&DynamoPair); 2]) = (
+    let (stop, go): ([Order; 2], [Order; 2]) = (
         [DynamoPair::stall, DynamoPair::cut],
         [DynamoPair::resume, DynamoPair::restore],
     );

@@ -42,6 +42,8 @@ struct PairReport {
     secondary_site: String,
     relation: Option<stores::Relation>,
     problem: Option<String>,
+    /// What is not as the canaries between these two sites need it.
+    canary_problems: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -49,6 +51,8 @@ struct DatasetReport {
     dataset: String,
     tables: Vec<TableReport>,
     unmatched_patterns: Vec<String>,
+    /// Why its data is not compared at all; its lag and loss are probed.
+    not_compared: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -113,13 +117,28 @@ async fn connection(unit: &Unit<'_>, exit: &mut Exit) -> ConnectionReport {
         }
         sites.push(report);
     }
-    let pairs = unit
-        .secondaries()
-        .map(|secondary| pair(unit, secondary, &reached, exit))
-        .collect();
-    let datasets = catalog.map(|tables| datasets(unit, &tables, exit)).unwrap_or_default();
+    let mut pairs = Vec::new();
+    for secondary in unit.secondaries() {
+        let mut report = pair(unit, secondary, &reached, exit);
+        if report.problem.is_none() {
+            report.canary_problems = pair_problems(unit, secondary, exit).await;
+        }
+        pairs.push(report);
+    }
+    let mut datasets = catalog.map(|tables| datasets(unit, &tables, exit)).unwrap_or_default();
+    if unit.aurora().is_none() {
+        datasets.extend(unit.datasets.keys().map(|dataset| DatasetReport {
+            dataset: (*dataset).to_owned(),
+            tables: Vec::new(),
+            unmatched_patterns: Vec::new(),
+            not_compared: Some(format!("this version compares PostgreSQL only, not {}", unit.store())),
+        }));
+    }
     ConnectionReport {
-        connection: unit.name.to_owned(),
+        connection: match unit.collection() {
+            Some(collection) => format!("{} ({} {collection})", unit.name, unit.store()),
+            None => unit.name.to_owned(),
+        },
         writers: unit.writers.iter().map(|site| (*site).to_owned()).collect(),
         sites,
         pairs,
@@ -180,7 +199,45 @@ async fn look_at(unit: &Unit<'_>, site: &str, exit: &mut Exit) -> (SiteReport, O
 async fn canary_problems(unit: &Unit<'_>, site: &str) -> Result<Vec<String>, StoreError> {
     match unit.source {
         Source::Aurora(config) => stores::aurora::check_canary(config, site, stores::aurora::Endpoint::Reader).await,
-        Source::Kafka(_) | Source::Dynamodb(..) | Source::S3(..) => Ok(Vec::new()),
+        Source::Dynamodb(config, names) => {
+            let writes = unit.writers.contains(&site);
+            stores::dynamodb::check_canary(config, names, site, unit.aws(site)?, writes).await
+        }
+        // What they need lies between two sites.
+        Source::Kafka(_) | Source::S3(..) => Ok(Vec::new()),
+    }
+}
+
+/// What is not as the canaries from the primary to `secondary` need it.
+async fn pair_problems(unit: &Unit<'_>, secondary: &str, exit: &mut Exit) -> Vec<String> {
+    match between(unit, unit.primary(), secondary).await {
+        Ok(problems) => {
+            if !problems.is_empty() {
+                raise(exit, Exit::CannotTell);
+            }
+            problems
+        }
+        Err(error) => vec![fault(exit, error)],
+    }
+}
+
+async fn between(unit: &Unit<'_>, primary: &str, secondary: &str) -> Result<Vec<String>, StoreError> {
+    match unit.source {
+        Source::Kafka(config) => stores::kafka::check_canary(config, primary, secondary).await,
+        Source::S3(config, bucket) => {
+            let (writer, watched) = ((primary, unit.aws(primary)?), (secondary, unit.aws(secondary)?));
+            let rules = stores::s3::rules(config, bucket, writer.0, writer.1).await?;
+            let pair = stores::s3::CheckedPair { writer, watched };
+            let problems = stores::s3::check_canary(config, bucket, &rules.key_sets, pair).await?;
+            let disabled = rules.disabled.iter().map(|keys| {
+                format!(
+                    "rule {} is switched off: what is written meanwhile is never replicated",
+                    keys.rule.as_deref().unwrap_or(&keys.prefix)
+                )
+            });
+            Ok(rules.notes.into_iter().chain(disabled).chain(problems).collect())
+        }
+        Source::Aurora(_) | Source::Dynamodb(..) => Ok(Vec::new()),
     }
 }
 
@@ -196,6 +253,7 @@ fn pair(unit: &Unit<'_>, secondary: &str, reached: &[(String, Identity)], exit: 
         secondary_site: secondary.to_owned(),
         relation: None,
         problem: None,
+        canary_problems: Vec::new(),
     };
     let (Some(a), Some(b)) = (identity(unit.primary()), identity(secondary)) else {
         report.problem = Some("not both ends could be reached".to_owned());
@@ -208,6 +266,10 @@ fn pair(unit: &Unit<'_>, secondary: &str, reached: &[(String, Identity)], exit: 
             a.instance
         ));
         raise(exit, Exit::Refused);
+        return report;
+    }
+    if unit.aurora().is_none() {
+        // Whether these stores replicate is what the canaries tell.
         return report;
     }
     match topology::relation(unit.aurora().and_then(|aurora| aurora.relation), a, b) {
@@ -229,6 +291,7 @@ fn datasets(unit: &Unit<'_>, collections: &[Collection], exit: &mut Exit) -> Vec
         let report = DatasetReport {
             dataset: name.to_owned(),
             unmatched_patterns: unmatched.into_iter().map(str::to_owned).collect(),
+            not_compared: None,
             tables: collections
                 .iter()
                 .filter(|collection| selection.selects(&collection.name) && !collection.is_canary)
@@ -276,21 +339,32 @@ fn words(report: &Report) -> String {
             let relation = match (&pair.relation, &pair.problem) {
                 (Some(relation), None) => relation.word().to_owned(),
                 (_, Some(problem)) => format!("PROBLEM: {problem}"),
-                (None, None) => "unknown".to_owned(),
+                (None, None) => "as the canaries tell".to_owned(),
             };
             lines.push(format!(
                 "  pair {} -> {}: {relation}",
                 pair.primary_site, pair.secondary_site
             ));
+            lines.extend(
+                pair.canary_problems
+                    .iter()
+                    .map(|problem| format!("    canaries: PROBLEM: {problem}")),
+            );
         }
         for dataset in &connection.datasets {
             dataset_words(dataset, &mut lines);
         }
     }
-    lines.push(match report.fine {
-        true => "everything selected can be verified".to_owned(),
-        false => "NOT everything can be verified: see PROBLEM lines".to_owned(),
-    });
+    let mut datasets = report.connections.iter().flat_map(|one| &one.datasets);
+    lines.push(
+        match (report.fine, datasets.any(|dataset| dataset.not_compared.is_some())) {
+            (true, false) => "everything selected can be verified".to_owned(),
+            (true, true) => {
+                "everything selected can be probed; what is said above to be not compared cannot be verified".to_owned()
+            }
+            (false, _) => "NOT everything can be verified: see PROBLEM lines".to_owned(),
+        },
+    );
     lines.join("\n")
 }
 
@@ -333,6 +407,13 @@ fn site_words(site: &SiteReport, lines: &mut Vec<String>) {
 }
 
 fn dataset_words(dataset: &DatasetReport, lines: &mut Vec<String>) {
+    if let Some(reason) = &dataset.not_compared {
+        lines.push(format!(
+            "  dataset {}: lag and loss are probed; its data is not compared: {reason}",
+            dataset.dataset
+        ));
+        return;
+    }
     lines.push(format!(
         "  dataset {}: {} tables",
         dataset.dataset,

@@ -8,6 +8,7 @@ use stores::{Fork, Role, StoreError};
 use super::{Context, print, rpo};
 use crate::cli::{EventCommand, EventEndArgs, EventKindArg, EventMarkArgs, EventStartArgs, Format, Mark};
 use crate::exit::{Exit, Failure, Outcome};
+use crate::stated::Stated;
 use crate::topology::Unit;
 use crate::{events, run, topology};
 
@@ -84,9 +85,14 @@ pub(crate) async fn mark(context: &Context, args: &EventMarkArgs) -> Result<Even
     match args.mark {
         Mark::Promoted => {
             event.promoted_at_us = Some(at);
+            let mut stated = Stated::load(&context.config.state).map_err(Failure::cannot_tell)?;
             for unit in topology::units(&context.config) {
                 if !unit.has_site(&event.to_site) || !unit.carries_any_of(&event.datasets) {
                     continue;
+                }
+                stated.promote(&unit, &event.from_site, &event.to_site);
+                if unit.aurora().is_none() {
+                    continue; // no log that a fork could be a point of
                 }
                 let fork = fork(context, &event, &unit).await.map_err(|failure| {
                     failure.context(format!(
@@ -97,6 +103,9 @@ pub(crate) async fn mark(context: &Context, args: &EventMarkArgs) -> Result<Even
                 })?;
                 event.forks.insert(unit.name.to_owned(), fork);
             }
+            stated.statement += 1;
+            stated.by = format!("event {}", event.event_id);
+            stated.save(&context.config.state).map_err(Failure::cannot_tell)?;
         }
         Mark::TrafficShifted => event.traffic_shifted_at_us = Some(at),
         Mark::Verified => event.verified_at_us = Some(at),

@@ -1,13 +1,14 @@
 //! `driftline init`
 
 use anyhow::anyhow;
-use stores::aurora::{self, InitSpec, Readable};
+use stores::aurora::{InitSpec, Readable};
 use stores::secret::Secret;
+use stores::{aurora, dynamodb, kafka, s3};
 
 use super::{Context, print};
 use crate::cli::{Format, InitArgs};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::topology::{self, Unit};
+use crate::topology::{self, Source, Unit};
 
 /// Where the password of `--admin` is read from.
 const ADMIN_PASSWORD: &str = "DRIFTLINE_ADMIN_PASSWORD";
@@ -26,12 +27,17 @@ pub(super) async fn run(context: &Context, args: &InitArgs) -> Outcome {
         }));
     }
     if args.print {
-        return print_sql(context, &chosen);
+        return print_texts(context, &chosen).await;
     }
     let Some(admin) = &args.admin else {
-        return Err(Failure::refused(anyhow!(
-            "`init` changes a server: name a role that may create roles and databases with --admin URL, or print the SQL with --print"
-        )));
+        if let Some(unit) = chosen.iter().find(|unit| unit.aurora().is_some()) {
+            return Err(Failure::refused(anyhow!(
+                "`init` changes a server: for {} name a role that may create roles and databases with --admin URL, or print the SQL \
+                 with --print",
+                unit.name
+            )));
+        }
+        return make(&chosen).await;
     };
     let [unit] = chosen[..] else {
         return Err(Failure::refused(anyhow!(
@@ -53,21 +59,71 @@ pub(super) async fn run(context: &Context, args: &InitArgs) -> Outcome {
     Ok(Exit::Fine)
 }
 
-fn print_sql(context: &Context, units: &[&Unit<'_>]) -> Outcome {
-    let mut scripts = Vec::new();
+/// Makes what canaries need where the configured identity may make it: Kafka's topics, DynamoDB tables of their own.
+async fn make(units: &[&Unit<'_>]) -> Outcome {
     for unit in units {
-        scripts.push((unit.name, unit.primary(), aurora::init_sql(&spec(unit)?)));
+        for site in unit.writers.iter().copied() {
+            let told = match unit.source {
+                Source::Kafka(config) => {
+                    kafka::init(config, site, &kafka::InitSpec::default()).await?;
+                    format!("topic {} is there", config.canary.topic)
+                }
+                Source::Dynamodb(config, names) => match dynamodb::init(config, names, site, unit.aws(site)?).await? {
+                    made if made.is_empty() => "there is nothing to make".to_owned(),
+                    made => made.join("; "),
+                },
+                Source::S3(..) => {
+                    "there is nothing to make; `init --print` shows the policy and a lifecycle rule".to_owned()
+                }
+                Source::Aurora(_) => continue,
+            };
+            print::line(&format!("{}, site {site}: {told}", unit.name))?;
+        }
+    }
+    Ok(Exit::Fine)
+}
+
+/// What somebody has to apply to one site: SQL, policies, access rules.
+async fn text_of(unit: &Unit<'_>, site: &str) -> Result<String, Failure> {
+    Ok(match unit.source {
+        Source::Aurora(_) => aurora::init_sql(&spec(unit)?),
+        Source::Dynamodb(config, names) => dynamodb::init_text(config, names, site, unit.aws(site)?, None)?,
+        Source::Kafka(config) => {
+            let others = unit.sites.iter().filter(|other| **other != site);
+            let texts: Vec<String> = others
+                .map(|other| kafka::init_text(config, site, other, &kafka::InitSpec::default()))
+                .collect();
+            texts.join("\n")
+        }
+        Source::S3(config, bucket) => {
+            let rules = s3::rules(config, bucket, site, unit.aws(site)?).await?;
+            s3::init_text(config, bucket, &rules.key_sets, site)?
+        }
+    })
+}
+
+async fn print_texts(context: &Context, units: &[&Unit<'_>]) -> Outcome {
+    let mut texts = Vec::new();
+    for unit in units {
+        // PostgreSQL's copies get theirs by replication; elsewhere each site has rights of its own.
+        let sites = match unit.source {
+            Source::Aurora(_) => vec![unit.primary()],
+            _ => unit.sites.clone(),
+        };
+        for site in sites {
+            texts.push((unit.name, site, text_of(unit, site).await?));
+        }
     }
     let text = match context.format {
-        Format::Human => scripts
+        Format::Human => texts
             .iter()
-            .map(|(name, site, sql)| format!("-- connection {name}, at the writer of site {site}\n{sql}"))
+            .map(|(name, site, text)| format!("-- connection {name}, at the writer of site {site}\n{text}"))
             .collect::<Vec<_>>()
             .join("\n"),
         Format::Json => serde_json::to_string_pretty(
-            &scripts
+            &texts
                 .iter()
-                .map(|(name, site, sql)| serde_json::json!({ "connection": name, "site": site, "sql": sql }))
+                .map(|(name, site, text)| serde_json::json!({ "connection": name, "site": site, "sql": text }))
                 .collect::<Vec<_>>(),
         )
         .map_err(|error| Failure::cannot_tell(anyhow::Error::new(error)))?,

@@ -1,22 +1,29 @@
 //! `driftline rpo`: the ledger against the promoted end.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
 use anyhow::{Context as _, anyhow};
-use probes::{CutOver, Rpo, RpoQuestion};
+use probes::{CopyPlace, CutOver, Rpo, RpoQuestion};
 use reports::Event;
 use reports::render::{Loss, write_rpo};
 use reports::runs;
 use reports::tables::{Hex, RunKind, RunRow, RunStatus};
-use stores::Fork;
+use stores::{Fork, StoreError};
 
 use super::{Context, print, probe};
 use crate::cli::{Format, RpoArgs};
 use crate::events;
 use crate::exit::{Exit, Failure, Outcome};
+use crate::lanes::{self, Lane};
 use crate::run::{self, Run};
 use crate::topology::{self, Unit};
 
 pub(super) async fn run(context: &Context, args: &RpoArgs) -> Outcome {
-    let loss = prove(context, &args.event).await?;
+    let loss = match &args.ledger {
+        None => prove(context, &args.event, &context.config.ledger.path).await?,
+        Some(place) => prove_by_copy(context, &args.event, place).await?,
+    };
     let text = match context.format {
         Format::Json => {
             serde_json::to_string_pretty(&loss).map_err(|error| Failure::cannot_tell(anyhow::Error::new(error)))?
@@ -26,20 +33,55 @@ pub(super) async fn run(context: &Context, args: &RpoArgs) -> Outcome {
     print::result(&text, Exit::from_code(loss.exit_code))
 }
 
-/// Judges every route that the event touched, and writes what it proves.
-pub(crate) async fn prove(context: &Context, id: &str) -> Result<Loss, Failure> {
+/// Judges by a copy of the ledger: what is left when the machine of the probe is gone.
+async fn prove_by_copy(context: &Context, event: &str, place: &CopyPlace) -> Result<Loss, Failure> {
+    let folder = context
+        .output
+        .join("_work")
+        .join(format!("ledger-{}", uuid::Uuid::now_v7()));
+    let opened = place.open().context("--ledger").map_err(Failure::refused)?;
+    let fetched = probes::fetch_ledgers(&opened, &folder, |_| true)
+        .await
+        .with_context(|| format!("fetch the ledger from {place}"))
+        .map_err(Failure::cannot_tell)?;
+    tracing::info!(
+        segments = fetched.segments,
+        bytes = fetched.bytes,
+        "fetched the ledger from {place}"
+    );
+    for segment in &fetched.incomplete {
+        tracing::warn!(segment, "the copy is not whole: what lies behind the gap is not used");
+    }
+    let proved = prove(context, event, &folder).await;
+    // What cannot be removed lies in the work folder, and harms nobody.
+    drop(std::fs::remove_dir_all(&folder));
+    proved
+}
+
+/// Judges every route that the event touched by the ledgers in `folder`, and writes what it proves.
+pub(crate) async fn prove(context: &Context, id: &str, folder: &Path) -> Result<Loss, Failure> {
     let event = events::find(context, id)?;
     let run = Run::begin();
-    let mut results = Vec::new();
+    let mut judged = Judged::default();
     for unit in topology::units(&context.config) {
         if unit.has_site(&event.from_site) && unit.has_site(&event.to_site) && unit.carries_any_of(&event.datasets) {
-            results.extend(judge(context, &event, &unit).await?);
+            judge(&event, &unit, folder, &mut judged).await?;
         }
     }
+    if let Some(stream) = judged.unclaimed.first() {
+        return Err(Failure::cannot_tell(anyhow!(
+            "the ledger holds canaries of stream {stream}, which nothing in the configuration has; use the configuration that the probe ran with"
+        )));
+    }
+    let results: Vec<Rpo> = probes::merge_rpos(judged.results, &[])
+        .into_iter()
+        .map(|merged| merged.rpo)
+        .collect();
     if results.is_empty() {
         return Err(Failure::cannot_tell(anyhow!(
-            "no ledger in {} holds canaries from {} to {}: nothing can be said about the loss of event {}; run `rpo` where the probe ran",
-            context.config.ledger.path.display(),
+            "no ledger in {} holds canaries from {} to {}: nothing can be said about the loss of event {}; run `rpo` where the probe ran, \
+             or name a copy of its ledger with --ledger",
+            folder.display(),
             event.from_site,
             event.to_site,
             event.event_id
@@ -78,7 +120,9 @@ pub(crate) async fn fork_by_canaries(
     unit: &Unit<'_>,
 ) -> Result<Option<Fork>, Failure> {
     let mut forks = Vec::new();
-    for rpo in judge(context, event, unit).await? {
+    let mut judged = Judged::default();
+    judge(event, unit, &context.config.ledger.path, &mut judged).await?;
+    for rpo in judged.results {
         // The upper end of the RPO reaches from the newest survivor to the cut-over.
         let cut_over_us = event
             .traffic_shifted_at_us
@@ -104,11 +148,20 @@ pub(crate) async fn fork_by_canaries(
     }))
 }
 
-async fn judge(context: &Context, event: &Event, unit: &Unit<'_>) -> Result<Vec<Rpo>, Failure> {
-    let folder = &context.config.ledger.path;
+/// What was judged, stream by stream.
+#[derive(Debug, Default)]
+struct Judged {
+    results: Vec<Rpo>,
+    /// Streams of the ledger that no unit that was looked at owns, yet.
+    unclaimed: BTreeSet<String>,
+    claimed: BTreeSet<String>,
+}
+
+async fn judge(event: &Event, unit: &Unit<'_>, folder: &Path, judged: &mut Judged) -> Result<(), Failure> {
     let wanted = probe::route(unit, &event.from_site, &event.to_site, "");
     let files = probes::ledgers(folder, |origin| {
         origin.route.dataset == wanted.dataset
+            && origin.route.store == wanted.store
             && origin.route.primary_site == wanted.primary_site
             && origin.route.secondary_site == wanted.secondary_site
     })
@@ -116,41 +169,63 @@ async fn judge(context: &Context, event: &Event, unit: &Unit<'_>) -> Result<Vec<
     .map_err(Failure::cannot_tell)?;
     let mut streams: Vec<&str> = files.iter().map(|file| file.origin.stream.as_str()).collect();
     streams.dedup();
-    let promoted = unit.writer_end(&event.to_site).await?;
-    let (Some(reader), Some(writer)) = (&promoted.canary_reader, &promoted.canary_writer) else {
-        return Err(Failure::refused(anyhow!(
-            "site {}: this store shows no canaries",
-            event.to_site
-        )));
-    };
-    let mut results = Vec::new();
     for stream in streams {
+        let lane = match lanes::lane_of(unit, stream, &event.from_site, &event.to_site).await {
+            Ok(lane) => lane,
+            // Another table or bucket of the same dataset.
+            Err(StoreError::Unsupported(_)) if unit.collection().is_some() => {
+                if !judged.claimed.contains(stream) {
+                    judged.unclaimed.insert(stream.to_owned());
+                }
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        judged.unclaimed.remove(stream);
+        judged.claimed.insert(stream.to_owned());
         let ledgers: Vec<_> = files
             .iter()
             .filter(|file| file.origin.stream == stream)
             .cloned()
             .collect();
-        let Some(newest) = ledgers.last() else { continue };
-        let survivors = reader.poll(stream, stores::Sought::All).await?;
-        let question = RpoQuestion {
-            route: &newest.origin.route,
-            event_id: &event.event_id,
-            ledgers: &ledgers,
-            survivors: &survivors,
-            ring_slots: writer.ring_slots(),
-            is_ordered: reader.is_ordered(),
-            cut_over: CutOver {
-                promoted_at_us: event.promoted_at_us,
-                traffic_shifted_at_us: event.traffic_shifted_at_us,
-            },
-        };
-        let judged = probes::judge_rpo(&question)
-            .with_context(|| format!("judge the ledger of stream {stream}"))
-            .map_err(Failure::cannot_tell)?;
-        if let Some(rpo) = judged {
-            tracing::info!(stream, lost = rpo.lost, unknown = rpo.unknown, "judged");
-            results.push(rpo);
-        }
+        judged
+            .results
+            .extend(judge_stream(event, stream, &ledgers, &lane).await?);
     }
-    Ok(results)
+    Ok(())
+}
+
+async fn judge_stream(
+    event: &Event,
+    stream: &str,
+    ledgers: &[probes::EpochLedger],
+    lane: &Lane,
+) -> Result<Option<Rpo>, Failure> {
+    let (Some(reader), Some(writer)) = (&lane.secondary.canary_reader, &lane.primary.canary_writer) else {
+        return Err(Failure::refused(anyhow!(
+            "site {}: this store shows no canaries",
+            event.to_site
+        )));
+    };
+    let Some(newest) = ledgers.last() else { return Ok(None) };
+    let survivors = reader.poll(stream, stores::Sought::All).await?;
+    let question = RpoQuestion {
+        route: &newest.origin.route,
+        event_id: &event.event_id,
+        ledgers,
+        survivors: &survivors,
+        ring_slots: writer.ring_slots(),
+        is_ordered: reader.is_ordered(),
+        cut_over: CutOver {
+            promoted_at_us: event.promoted_at_us,
+            traffic_shifted_at_us: event.traffic_shifted_at_us,
+        },
+    };
+    let judged = probes::judge_rpo(&question)
+        .with_context(|| format!("judge the ledger of stream {stream}"))
+        .map_err(Failure::cannot_tell)?;
+    if let Some(rpo) = &judged {
+        tracing::info!(stream, lost = rpo.lost, unknown = rpo.unknown, "judged");
+    }
+    Ok(judged)
 }
