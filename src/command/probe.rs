@@ -1,25 +1,34 @@
 //! `driftline probe`: wires routes, the ledger, `/metrics` and the lag tables, and drains.
 
+mod costs;
+mod routes;
+mod standing;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use probes::{Metrics, Output, Polling, Readiness, Route, RouteSpec, Setting, StatedWriters, Summary, SystemClock};
+use probes::{Copies, Metrics, Output, Readiness, Route, RouteSpec, Setting, Summary, SystemClock};
 use reports::render::{LagSummary, LagTables, RouteLag, lag_terminal};
 use reports::runs;
 use reports::tables::{RunKind, RunRow, RunStatus};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use self::costs::Costs;
+pub(crate) use self::routes::route;
+use self::standing::Standing;
 use super::{Context, print};
 use crate::cli::{Format, ProbeArgs};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::run::Run;
-use crate::topology::{self, Unit};
-use crate::{run, stop};
+use crate::{run, stop, topology};
 
 /// How long canaries that are under way when the probe is stopped are waited for.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long the last copies of the ledger may take.
+const LAST_COPY_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Rows between the engine and the tables; the engine keeps its own, larger backlog in the ledger.
 const OUTPUT_MAX: usize = 1024;
@@ -37,6 +46,15 @@ pub(crate) struct Measured {
     pub(crate) summary: Summary,
     /// How long they took.
     pub(crate) lag: Lag,
+    /// Routes that could not be prepared, and why: nothing was measured there.
+    pub(crate) not_probed: Vec<String>,
+}
+
+impl Measured {
+    /// Whether everything that should have been measured was, and nothing was left pending.
+    fn is_complete(&self) -> bool {
+        self.summary.is_drained() && self.not_probed.is_empty()
+    }
 }
 
 /// Runs the probe on a runtime of its own, until SIGTERM, Ctrl-C or `--for`.
@@ -58,7 +76,7 @@ pub(super) fn run(context: &Context, args: &ProbeArgs) -> Outcome {
         measure(context, shutdown, None).await
     })?;
     tell(context, &measured)?;
-    Ok(if measured.summary.is_drained() {
+    Ok(if measured.is_complete() {
         Exit::Fine
     } else {
         Exit::CannotTell
@@ -85,14 +103,26 @@ pub(crate) async fn measure(
     started: Option<tokio::sync::oneshot::Sender<Arc<Metrics>>>,
 ) -> Result<Measured, Failure> {
     let run = Run::begin();
-    let routes = routes(context, &run).await?;
-    if routes.is_empty() {
+    let mut plan = routes::plan(context, &run).await?;
+    if plan.specs.is_empty() && plan.not_probed.is_empty() {
         return Err(Failure::refused(anyhow!(
-            "the configuration has no route to probe: it needs a connection with two sites"
+            "the configuration has no route to probe: it needs a connection or a dataset with two sites"
         )));
     }
-    let row = start(context, &run, &routes)?;
+    if plan.specs.is_empty() {
+        return Err(Failure::cannot_tell(anyhow!(
+            "nothing can be probed: {}",
+            plan.not_probed.join("; ")
+        )));
+    }
+    tracing::info!(rates = routes::rates(&context.config), "probing");
+    let row = start(context, &run, &plan.specs)?;
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
+    plan.show(&metrics);
+    let costs = Costs::of(context, &run, std::mem::take(&mut plan.metered))?;
+    let copies = copies(context)?;
+    let standing = Standing::new(context, metrics.clone(), copies.as_ref().map(Copies::figures));
+    let stated = standing.writers();
     let readiness = Arc::new(Readiness::default());
     let service = CancellationToken::new();
     let server = serve(context, &metrics, &readiness, &service).await?;
@@ -107,7 +137,7 @@ pub(crate) async fn measure(
     let broken = shutdown.child_token();
     let writer = {
         let broken = broken.clone();
-        tokio::task::spawn_blocking(move || write(tables, receiver, &broken))
+        tokio::task::spawn_blocking(move || write(tables, &costs, receiver, &broken))
     };
     let setting = Setting {
         ledger_folder: context.config.ledger.path.clone(),
@@ -118,98 +148,81 @@ pub(crate) async fn measure(
         metrics,
         readiness,
         clock: Arc::new(SystemClock::new()),
-        stated: tokio::sync::watch::Sender::new(stated(context)).subscribe(),
+        stated,
         clock_bound: None,
         seed: rand::random(),
     };
-    let measured = probes::run(routes, setting).await;
+    let standing = tokio::spawn(standing.run(service.child_token()));
+    let measured = probes::run(plan.specs, setting).await;
+    let copied = last_copies(copies).await;
     let written = writer
         .await
         .context("the writer of lag tables")
         .map_err(Failure::cannot_tell)?;
     service.cancel();
+    let stood = standing
+        .await
+        .context("the watch of the state folder")
+        .map_err(Failure::cannot_tell)?;
     let served = server
         .await
         .context("the metrics service")
         .map_err(Failure::cannot_tell)?;
     let result = measured
         .map_err(Failure::from)
-        .and_then(|summary| written.map(|lag| Measured { summary, lag }))
+        .and_then(|summary| {
+            written.map(|lag| Measured {
+                summary,
+                lag,
+                not_probed: plan.not_probed,
+            })
+        })
         .and_then(|measured| {
             served.context("serve /metrics").map_err(Failure::cannot_tell)?;
+            stood.context("listen for SIGHUP").map_err(Failure::cannot_tell)?;
+            copied?;
             Ok(measured)
         });
     finish(context, row, result)
 }
 
-async fn routes(context: &Context, run: &Run) -> Result<Vec<RouteSpec>, Failure> {
-    let here = context
-        .config
-        .here
-        .clone()
-        .or_else(|| std::env::var("DRIFTLINE_SITE").ok());
-    let observer = match here {
-        Some(site) => format!("{site}/{}", run.host),
-        None => run.host.clone(),
-    };
-    let mut specs = Vec::new();
-    for unit in topology::units(&context.config) {
-        for primary in &unit.writers {
-            let writer = unit.writer_end(primary).await?;
-            for secondary in unit.sites.iter().filter(|site| *site != primary) {
-                let reader = unit.reader_end(secondary).await?;
-                specs.push(RouteSpec {
-                    route: route(&unit, primary, secondary, &observer),
-                    collection: None,
-                    stream: stream(primary, secondary, &run.host),
-                    writer: wanted(writer.canary_writer.clone(), primary, "write canaries")?,
-                    reader: wanted(reader.canary_reader.clone(), secondary, "watch canaries")?,
-                    primary_status: writer.status.clone(),
-                    secondary_status: reader.status.clone(),
-                    single_writer: unit.aurora().is_some(),
-                    settings: context.config.defaults.probe.clone(),
-                    polling: Polling::AURORA,
-                });
-            }
-        }
+/// Starts to copy the ledger to its places, if there are any.
+fn copies(context: &Context) -> Result<Option<Copies>, Failure> {
+    let ledger = &context.config.ledger;
+    let mut places = Vec::new();
+    for place in &ledger.copy_to {
+        places.push(
+            place
+                .open()
+                .context("a place for copies of the ledger")
+                .map_err(Failure::refused)?,
+        );
     }
-    Ok(specs)
-}
-
-/// The writers of the configuration, as the engine asks for them.
-fn stated(context: &Context) -> StatedWriters {
-    let units = topology::units(&context.config);
-    let writers = units.iter().flat_map(|unit| {
-        let name = unit.lag_name();
-        unit.writers
-            .iter()
-            .map(move |site| (name.to_owned(), (*site).to_owned()))
-    });
-    StatedWriters::new(0, writers)
-}
-
-/// The route as evidence names it: by its dataset, or by its connection where one canary stands for several datasets.
-pub(crate) fn route(unit: &Unit<'_>, primary: &str, secondary: &str, observer: &str) -> Route {
-    Route {
-        dataset: unit.lag_name().to_owned(),
-        store: unit.store().to_owned(),
-        primary_site: primary.to_owned(),
-        secondary_site: secondary.to_owned(),
-        observer: observer.to_owned(),
+    if places.is_empty() {
+        return Ok(None);
     }
+    Copies::start(&ledger.path, places, ledger.upload_every.0)
+        .context("copy the ledger")
+        .map(Some)
+        .map_err(Failure::cannot_tell)
 }
 
-/// The stream of one route of one observer: two observers never share one.
-pub(crate) fn stream(primary: &str, secondary: &str, host: &str) -> String {
-    format!("{primary}>{secondary}@{host}")
-        .chars()
-        .filter(char::is_ascii)
-        .take(100)
-        .collect()
-}
-
-fn wanted<T: ?Sized>(ability: Option<Arc<T>>, site: &str, what: &str) -> Result<Arc<T>, Failure> {
-    ability.ok_or_else(|| Failure::refused(anyhow!("site {site}: this store cannot {what}")))
+/// The last copies. A copy that is not complete is an error: somebody counts on it.
+async fn last_copies(copies: Option<Copies>) -> Result<(), Failure> {
+    let Some(copies) = copies else { return Ok(()) };
+    let states = copies.finish(LAST_COPY_DEADLINE).await;
+    let behind: Vec<&str> = states
+        .iter()
+        .filter(|state| !state.is_complete)
+        .map(|state| state.name.as_str())
+        .collect();
+    if behind.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::cannot_tell(anyhow!(
+        "the last canaries are in the ledger here, and not in its copy at {}; copy the folder before this machine goes",
+        behind.join(", ")
+    )))
 }
 
 fn start(context: &Context, run: &Run, routes: &[RouteSpec]) -> Result<RunRow, Failure> {
@@ -247,7 +260,7 @@ fn start(context: &Context, run: &Run, routes: &[RouteSpec]) -> Result<RunRow, F
 /// Writes the run's last row. What went wrong before is told first.
 fn finish(context: &Context, row: RunRow, result: Result<Measured, Failure>) -> Result<Measured, Failure> {
     let (status, complete, exit) = match &result {
-        Ok(measured) if measured.summary.is_drained() => (RunStatus::Succeeded, true, Exit::Fine),
+        Ok(measured) if measured.is_complete() => (RunStatus::Succeeded, true, Exit::Fine),
         Ok(_) => (RunStatus::Succeeded, false, Exit::CannotTell),
         Err(failure) => (RunStatus::Failed, false, failure.exit),
     };
@@ -284,7 +297,12 @@ async fn serve(
 }
 
 /// Takes rows until the engine is done. On an unwritable folder it stops the engine and keeps taking, so that nothing blocks.
-fn write(mut tables: LagTables, mut rows: mpsc::Receiver<Output>, broken: &CancellationToken) -> Result<Lag, Failure> {
+fn write(
+    mut tables: LagTables,
+    costs: &Costs,
+    mut rows: mpsc::Receiver<Output>,
+    broken: &CancellationToken,
+) -> Result<Lag, Failure> {
     let mut failed = None;
     let mut sum = LagSummary::default();
     let mut shown = std::time::Instant::now();
@@ -298,7 +316,7 @@ fn write(mut tables: LagTables, mut rows: mpsc::Receiver<Output>, broken: &Cance
         };
         if written.is_ok() && shown.elapsed() >= SHOW_EVERY {
             shown = std::time::Instant::now();
-            written = tables.show().map(drop);
+            written = tables.show().map(drop).and_then(|()| costs.write());
         }
         if let Err(error) = written {
             tracing::error!("the lag tables cannot be written, so the probe stops: {error}");
@@ -306,7 +324,7 @@ fn write(mut tables: LagTables, mut rows: mpsc::Receiver<Output>, broken: &Cance
             broken.cancel();
         }
     }
-    let last = tables.finish();
+    let last = tables.finish().and_then(|files| costs.write().map(|()| files));
     match failed.map_or(last.map(drop), Err).and_then(|()| sum.routes()) {
         Ok(lag) => Ok(lag),
         Err(error) => Err(Failure::cannot_tell(
@@ -332,11 +350,17 @@ fn tell(context: &Context, measured: &Measured) -> Result<(), Failure> {
                 .map(|one| route_json(one, lag(&one.route)))
                 .collect();
             serde_json::to_string_pretty(
-                &serde_json::json!({ "complete": measured.summary.is_drained(), "routes": routes }),
+                &serde_json::json!({ "complete": measured.is_complete(), "routes": routes, "not_probed": measured.not_probed }),
             )
             .map_err(|error| Failure::cannot_tell(anyhow::Error::new(error)))?
         }
-        Format::Human => lag_terminal(&measured.lag),
+        Format::Human => {
+            let missing = measured.not_probed.iter().map(|reason| format!("NOT PROBED: {reason}"));
+            std::iter::once(lag_terminal(&measured.lag))
+                .chain(missing)
+                .collect::<Vec<_>>()
+                .join("\n")
+        }
     };
     print::line(&text)
 }
@@ -344,7 +368,7 @@ fn tell(context: &Context, measured: &Measured) -> Result<(), Failure> {
 fn route_json(route: &probes::RouteSummary, lag: Option<&RouteLag>) -> serde_json::Value {
     let a = &route.accounting;
     serde_json::json!({
-        "route": route.route, "stream": route.stream, "epoch": route.epoch,
+        "route": route.route, "collection": route.collection, "stream": route.stream, "dormant": route.is_dormant, "epoch": route.epoch,
         "planned": a.planned, "skipped": a.skipped, "write_failed": a.write_failed, "write_unknown": a.write_unknown,
         "pending": a.pending, "seen": a.seen, "lost": a.lost, "superseded": a.superseded, "stale_reads": route.stale_reads,
         "lag": lag,

@@ -281,7 +281,9 @@ fn a_large_ring_goes_through_the_ledger_whole() {
             ..sighting(&all)
         };
         let mut script = Script::new();
-        ring_frames(&wanted, 7).for_each(|frame| drop(script.append(frame)));
+        for frame in ring_frames(&wanted, 7) {
+            script.append(frame);
+        }
         let found = ledgers(script.folder.path(), |_| true).unwrap();
         let kept = probes::replay(&found[0], |_| {}).unwrap().ring.unwrap();
         assert_eq!((kept.canaries, kept.covers), (wanted.canaries, wanted.covers));

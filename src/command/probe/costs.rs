@@ -1,0 +1,72 @@
+//! What the requests of a probe cost, as far as the price list knows.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use probes::Route;
+use reports::cost::{Charge, PRICES_2026_11, Prices, write_costs};
+use reports::tables::TableError;
+use stores::Meter;
+
+use crate::command::Context;
+use crate::exit::Failure;
+use crate::run::Run;
+
+/// One end that is paid for by the request.
+#[derive(Debug, Clone)]
+pub(super) struct Metered {
+    pub(super) route: Route,
+    pub(super) site: String,
+    pub(super) collection: Option<String>,
+    pub(super) meter: Arc<Meter>,
+}
+
+/// Writes the `costs` table of one run.
+#[derive(Debug)]
+pub(super) struct Costs {
+    output: PathBuf,
+    run_id: String,
+    prices: Prices,
+    metered: Vec<Metered>,
+}
+
+impl Costs {
+    /// The costs of what `metered` counts, by the configured price list or the one that driftline comes with.
+    pub(super) fn of(context: &Context, run: &Run, metered: Vec<Metered>) -> Result<Self, Failure> {
+        let prices = match &context.config.prices {
+            None => Prices::parse("prices-2026-11.toml", PRICES_2026_11),
+            Some(file) => {
+                let text = std::fs::read_to_string(file)
+                    .with_context(|| format!("read the prices in {}", file.display()))
+                    .map_err(Failure::refused)?;
+                Prices::parse(&file.display().to_string(), &text)
+            }
+        };
+        Ok(Self {
+            output: context.output.clone(),
+            run_id: run.id.clone(),
+            prices: prices.context("the price list").map_err(Failure::refused)?,
+            metered,
+        })
+    }
+
+    /// Writes everything so far; a later call replaces it.
+    pub(super) fn write(&self) -> Result<(), TableError> {
+        if self.metered.is_empty() {
+            return Ok(());
+        }
+        let charges: Vec<Charge> = self.metered.iter().map(charge).collect();
+        write_costs(&self.output, &self.run_id, &charges, &self.prices).map(drop)
+    }
+}
+
+fn charge(of: &Metered) -> Charge {
+    Charge {
+        dataset: of.route.dataset.clone(),
+        store: of.route.store.clone(),
+        site: of.site.clone(),
+        collection: of.collection.clone(),
+        usage: of.meter.usage(),
+    }
+}

@@ -1,0 +1,201 @@
+//! What there is to probe: every ordered pair of sites of every unit, awake where the first is stated to take writes.
+
+use std::sync::Arc;
+
+use anyhow::anyhow;
+use probes::{Metrics, Polling, Rate, Route, RouteSpec, StatedWriters, Unmeasured};
+use stores::StoreError;
+
+use super::costs::Metered;
+use crate::command::Context;
+use crate::config::Config;
+use crate::exit::Failure;
+use crate::lanes::{self, Lane, stream};
+use crate::run::Run;
+use crate::topology::{self, Source, Unit};
+
+/// Everything to probe, and what is not.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub(super) specs: Vec<RouteSpec>,
+    /// Routes that a writer is stated for, and that could not be prepared: the probe goes on without them, and says so.
+    pub(super) not_probed: Vec<String>,
+    /// Collections whose lag nobody measures.
+    pub(super) unmeasured: Vec<Unmeasured>,
+    pub(super) metered: Vec<Metered>,
+}
+
+impl Plan {
+    /// Tells the figures of what is not measured, and of the requests that are paid for.
+    pub(super) fn show(&self, metrics: &Metrics) {
+        metrics.set_unmeasured(self.unmeasured.clone());
+        for one in &self.metered {
+            metrics.add_meter(&one.route.dataset, &one.route.store, &one.site, one.meter.clone());
+        }
+    }
+
+    fn unmeasured(&mut self, unit: &Unit<'_>, collection: &str, reason: &str) {
+        self.unmeasured.push(Unmeasured {
+            dataset: unit.lag_name().to_owned(),
+            store: unit.store().to_owned(),
+            collection: collection.to_owned(),
+            reason: reason.to_owned(),
+        });
+    }
+}
+
+/// Plans the probe. A store that has to be asked what there is and does not answer takes nothing away from the others.
+///
+/// # Errors
+/// What the configuration has to change first.
+pub(super) async fn plan(context: &Context, run: &Run) -> Result<Plan, Failure> {
+    let observer = observer(&context.config, run);
+    let mut plan = Plan::default();
+    for unit in topology::units(&context.config) {
+        for primary in unit.sites.iter().copied() {
+            for secondary in unit.sites.iter().copied().filter(|site| *site != primary) {
+                let is_awake = unit.writers.contains(&primary);
+                match lanes::lanes(&unit, primary, secondary).await {
+                    Ok(found) => {
+                        if is_awake {
+                            found.notes.iter().for_each(|note| {
+                                tracing::warn!(
+                                    unit = unit.name,
+                                    primary_site = primary,
+                                    secondary_site = secondary,
+                                    "{note}"
+                                );
+                            });
+                        }
+                        let count = found.lanes.len();
+                        for lane in found.lanes {
+                            plan.add(context, &unit, (primary, secondary), &observer, &run.host, lane)?;
+                        }
+                        if is_awake && count == 0 {
+                            plan.unmeasured(&unit, shown(&unit), "no replication rule takes it to the other site");
+                        }
+                    }
+                    Err(error @ StoreError::Config(_)) if is_awake => return Err(error.into()),
+                    Err(error) if is_awake => plan.left_out(&unit, primary, secondary, &error),
+                    Err(error) => {
+                        tracing::debug!(unit = unit.name, primary_site = primary, %error, "not ready to be probed in this direction");
+                    }
+                }
+            }
+        }
+        if let Source::Dynamodb(config, names) = unit.source
+            && config.canary.table.is_some()
+        {
+            plan.unmeasured(
+                &unit,
+                names.shown(unit.primary()),
+                "its canaries have a table of their own, which represents only itself",
+            );
+        }
+    }
+    Ok(plan)
+}
+
+impl Plan {
+    fn left_out(&mut self, unit: &Unit<'_>, primary: &str, secondary: &str, error: &StoreError) {
+        let reason = format!("{} ({primary} to {secondary}): {error}", unit.name);
+        tracing::error!(unit = unit.name, primary_site = primary, secondary_site = secondary, %error, "not probed");
+        self.unmeasured(unit, shown(unit), "it could not be prepared when the probe started");
+        self.not_probed.push(reason);
+    }
+
+    fn add(
+        &mut self,
+        context: &Context,
+        unit: &Unit<'_>,
+        (primary, secondary): (&str, &str),
+        observer: &str,
+        host: &str,
+        lane: Lane,
+    ) -> Result<(), Failure> {
+        let route = route(unit, primary, secondary, observer);
+        let ends = [(primary, &lane.primary.meter), (secondary, &lane.secondary.meter)];
+        for (site, meter) in ends
+            .into_iter()
+            .filter_map(|(site, meter)| Some((site, meter.as_ref()?)))
+        {
+            self.metered.push(Metered {
+                route: route.clone(),
+                site: site.to_owned(),
+                collection: lane.collection.clone(),
+                meter: meter.clone(),
+            });
+        }
+        let mut settings = context.config.defaults.probe.clone();
+        settings.rate = Some(settings.rate(unit.store()));
+        self.specs.push(RouteSpec {
+            route,
+            collection: lane.collection,
+            stream: stream(&lane.name, host),
+            writer: wanted(lane.primary.canary_writer, primary, "write canaries")?,
+            reader: wanted(lane.secondary.canary_reader, secondary, "watch canaries")?,
+            primary_status: lane.primary.status,
+            secondary_status: lane.secondary.status,
+            single_writer: unit.aurora().is_some(),
+            settings,
+            polling: polling(unit.store()),
+        });
+        Ok(())
+    }
+}
+
+/// How this process is called in evidence.
+fn observer(config: &Config, run: &Run) -> String {
+    let here = config.here.clone().or_else(|| std::env::var("DRIFTLINE_SITE").ok());
+    match here {
+        Some(site) => format!("{site}/{}", run.host),
+        None => run.host.clone(),
+    }
+}
+
+fn shown<'u>(unit: &Unit<'u>) -> &'u str {
+    unit.collection().unwrap_or(unit.name)
+}
+
+fn polling(store: &str) -> Polling {
+    match store {
+        "kafka" => Polling::KAFKA,
+        "dynamodb" => Polling::DYNAMODB,
+        "s3" => Polling::S3,
+        _ => Polling::AURORA,
+    }
+}
+
+fn wanted<T: ?Sized>(ability: Option<Arc<T>>, site: &str, what: &str) -> Result<Arc<T>, Failure> {
+    ability.ok_or_else(|| Failure::refused(anyhow!("site {site}: this store cannot {what}")))
+}
+
+/// The writers that are stated in `config`, as the engine asks for them.
+pub(super) fn stated(config: &Config, statement: u64) -> StatedWriters {
+    let units = topology::units(config);
+    let writers = units.iter().flat_map(|unit| {
+        let name = unit.lag_name();
+        unit.writers
+            .iter()
+            .map(move |site| (name.to_owned(), (*site).to_owned()))
+    });
+    StatedWriters::new(statement, writers)
+}
+
+/// The route as evidence names it: by its dataset, or by its connection where one canary stands for several datasets.
+pub(crate) fn route(unit: &Unit<'_>, primary: &str, secondary: &str, observer: &str) -> Route {
+    Route {
+        dataset: unit.lag_name().to_owned(),
+        store: unit.store().to_owned(),
+        primary_site: primary.to_owned(),
+        secondary_site: secondary.to_owned(),
+        observer: observer.to_owned(),
+    }
+}
+
+/// The rates that are stated or usual, one word a store: for logs.
+pub(super) fn rates(config: &Config) -> String {
+    let of = |store: &str| -> (String, Rate) { (store.to_owned(), config.defaults.probe.rate(store)) };
+    let stores = ["aurora", "dynamodb", "s3", "kafka"].map(of);
+    stores.map(|(store, rate)| format!("{store} {rate}")).join(", ")
+}
