@@ -1,5 +1,7 @@
 //! `driftline lab up`, and the pair that the demo plays on.
 
+mod embedded;
+
 use std::fmt::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -10,6 +12,7 @@ use lab::{PgOptions, PgPair, demo};
 use stores::aurora::{self, Auth, Tls};
 use stores::secret::Secret;
 
+pub(crate) use self::embedded::Embedded;
 use super::{Context, print};
 use crate::cli::{Format, LabUpArgs};
 use crate::config::Config;
@@ -31,6 +34,8 @@ const CATCH_UP_PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Stage {
     pub(crate) pair: PgPair,
+    /// The other stores; probed, and never failed over.
+    pub(crate) _embedded: Embedded,
     pub(crate) context: Context,
     pub(crate) config_file: PathBuf,
 }
@@ -44,6 +49,7 @@ pub(crate) async fn stage(folder: &Path, rows: u32) -> Result<Stage> {
     let pair = PgPair::start(PgOptions::with_database(DATABASE))
         .await
         .context("start a PostgreSQL pair")?;
+    let embedded = Embedded::start(&folder).await?;
     let primary = pair.primary();
     demo::create_schema(primary, DATABASE)
         .await
@@ -53,7 +59,7 @@ pub(crate) async fn stage(folder: &Path, rows: u32) -> Result<Stage> {
         .context("fill the shop's tables")?;
 
     let config_file = folder.join("driftline.toml");
-    std::fs::write(&config_file, configuration(&folder, &pair)?)
+    std::fs::write(&config_file, configuration(&folder, &pair, &embedded)?)
         .with_context(|| format!("write {}", config_file.display()))?;
     secret(
         &folder.join("driftline-password"),
@@ -68,29 +74,34 @@ pub(crate) async fn stage(folder: &Path, rows: u32) -> Result<Stage> {
         output: config.output.clone(),
         config,
         format: Format::Human,
+        file: config_file.clone(),
     };
     Ok(Stage {
         pair,
+        _embedded: embedded,
         context,
         config_file,
     })
 }
 
-fn configuration(folder: &Path, pair: &PgPair) -> Result<String> {
+fn configuration(folder: &Path, pair: &PgPair, embedded: &Embedded) -> Result<String> {
     let ca_file = folder.join("ca.pem");
     std::fs::copy(pair.primary().ca_file(), &ca_file).context("copy the lab's certificate")?;
     let mut text = format!(
-        "# Written by `driftline`: a PostgreSQL pair of its own, gone when the command ends.\n\
+        "# Written by `driftline`: a PostgreSQL pair and stand-ins of the other stores, gone when the command ends.\n\
          here    = \"{NEW_SITE}\"\n\
          writers = [\"{OLD_SITE}\"]\n\
          output  = {out:?}\n\
          state   = {state:?}\n\
          ledger  = {{ path = {ledger:?} }}\n\
          listen  = \"127.0.0.1:0\"\n\n\
-         [site.{OLD_SITE}]\nregion = \"us-east-1\"\n[site.{NEW_SITE}]\nregion = \"us-west-2\"\n\n\
+         [defaults]\nprobe = {{ rate = \"5/s\" }}\n\n\
+         [site.{OLD_SITE}]\nregion = \"us-east-1\"\n{old}[site.{NEW_SITE}]\nregion = \"us-west-2\"\n{new}\n\
          [connection.shop-db.aurora]\n\
          auth = {{ password = {{ file = {password:?} }} }}\n\
          tls  = {{ ca_file = {ca_file:?} }}\n",
+        old = embedded.site(folder, OLD_SITE),
+        new = embedded.site(folder, NEW_SITE),
         out = folder.join("out"),
         state = folder.join("state"),
         ledger = folder.join("ledger"),
@@ -107,6 +118,7 @@ fn configuration(folder: &Path, pair: &PgPair) -> Result<String> {
     for table in demo::TABLES {
         writeln!(text, "table.\"{table}\" = {{ changed_at = \"updated_at\" }}")?;
     }
+    text.push_str(&embedded.datasets());
     Ok(text)
 }
 
@@ -116,7 +128,8 @@ async fn grant(folder: &Path, pair: &PgPair, config: &Config) -> Result<()> {
     let primary = pair.primary();
     secret(&admin_file, primary.password())?;
     let units = crate::topology::units(config);
-    let unit = units.first().context("the lab's configuration has a connection")?;
+    let unit = units.iter().find(|unit| unit.aurora().is_some());
+    let unit = unit.context("the lab's configuration has a PostgreSQL connection")?;
     let aurora = unit
         .aurora()
         .context("the lab's configuration has a PostgreSQL connection")?;

@@ -20,6 +20,11 @@ pub struct TableSpec {
 }
 
 impl TableSpec {
+    /// A table whose items are spread by the text attribute `partition`.
+    pub fn keyed_by_text(name: impl Into<String>, partition: impl Into<String>) -> Self {
+        Self::new(name, partition, ScalarAttributeType::S)
+    }
+
     /// A table whose items are spread by the attribute `partition`.
     pub fn new(name: impl Into<String>, partition: impl Into<String>, kind: ScalarAttributeType) -> Self {
         Self {

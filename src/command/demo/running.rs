@@ -72,7 +72,7 @@ impl RunningProbe {
         let text = self.metrics.render();
         let line = text
             .lines()
-            .find(|line| line.starts_with("driftline_oldest_unseen_seconds{"))?;
+            .find(|line| line.starts_with("driftline_oldest_unseen_seconds{") && is_of_postgres(line))?;
         line.rsplit(' ').next()?.parse().ok()
     }
 
@@ -85,7 +85,15 @@ impl RunningProbe {
     }
 }
 
+/// A line of `/metrics` about the store that fails over.
+fn is_of_postgres(line: &str) -> bool {
+    line.contains("store=\"aurora\"")
+}
+
 /// A line of `/metrics` that counts at least one canary as seen.
 fn is_seen_canary(line: &str) -> bool {
-    line.starts_with("driftline_canaries_total{") && line.contains("state=\"seen\"") && !line.ends_with(" 0")
+    line.starts_with("driftline_canaries_total{")
+        && is_of_postgres(line)
+        && line.contains("state=\"seen\"")
+        && !line.ends_with(" 0")
 }

@@ -15,6 +15,8 @@ use crate::cli::{EventEndArgs, EventKindArg, EventMarkArgs, EventStartArgs, Gate
 use crate::command::lab::DATABASE;
 use crate::command::{Context, event, gate, lab as lab_command, reconcile, rpo};
 
+/// What fails over. The other stores are probed all the while.
+const DATASET: &str = "shop";
 /// Rows that both sides change after they part.
 const CONFLICTS: std::ops::RangeInclusive<i64> = 101..=107;
 
@@ -22,15 +24,15 @@ const CONFLICTS: std::ops::RangeInclusive<i64> = 101..=107;
 pub(super) async fn play(folder: &Path, begun: Instant) -> Outcome {
     let told = Teller { begun };
     told.line(
-        "driftline demo: lag, a failover, what it lost, what differs, and a verdict; on PostgreSQL servers of its own",
+        "driftline demo: lag, a failover, what it lost, what differs, and a verdict; on PostgreSQL servers of its own, and stand-ins of DynamoDB, S3 and Kafka",
     )?;
 
-    told.act("1. A streaming pair")?;
+    told.act("1. Two sites")?;
     let stage = lab_command::stage(folder, lab::demo::ROWS)
         .await
         .map_err(Failure::cannot_tell)?;
     told.line(&format!(
-        "   {OLD_SITE} takes writes, {NEW_SITE} follows; {} rows in {}",
+        "   PostgreSQL: {OLD_SITE} takes writes, {NEW_SITE} follows; {} rows in {}\n   and in this process a DynamoDB table, a bucket and Kafka topics that are copied from {OLD_SITE} to {NEW_SITE}",
         lab::demo::ROWS,
         lab::demo::TABLES.join(", ")
     ))?;
@@ -69,7 +71,7 @@ impl Story {
                 to: NEW_SITE.to_owned(),
                 exercise: true,
                 scenario: Some("replication is cut, then the standby is promoted".to_owned()),
-                dataset: Vec::new(),
+                dataset: vec![DATASET.to_owned()],
                 at: None,
                 notes: String::new(),
             },
@@ -77,7 +79,12 @@ impl Story {
         let old = self.cut(&probe).await?;
         let new = self.promote().await?;
         let measured = probe.stop().await?;
-        for route in &measured.summary.routes {
+        for route in measured
+            .summary
+            .routes
+            .iter()
+            .filter(|one| one.route.dataset == DATASET && !one.is_dormant)
+        {
             let a = &route.accounting;
             self.told.line(&format!(
                 "   the probe is stopped: {} canaries planned, {} seen, {} still unseen at {NEW_SITE}",
@@ -104,7 +111,7 @@ impl Story {
 
     async fn steady(&self) -> Result<(), Failure> {
         self.told
-            .act("2. Lag, measured by canaries while the shop sells (`driftline probe`)")?;
+            .act("2. Lag of four stores, measured by canaries while the shop sells (`driftline probe`)")?;
         let probe = RunningProbe::start(&self.stage.context).await?;
         let workload = self
             .workload(self.stage.pair.primary(), WorkloadOptions::new(DATABASE, "payments"))
@@ -197,7 +204,7 @@ impl Story {
     async fn prove_loss(&self, after: &Context) -> Result<bool, Failure> {
         self.told
             .act("5. How much was lost? The ledger against the promoted server (`driftline rpo`)")?;
-        let loss = rpo::prove(after, "latest").await?;
+        let loss = rpo::prove(after, "latest", &after.config.ledger.path).await?;
         self.told.indented(&loss.terminal())?;
         let mut right = true;
         for rpo in &loss.results {
@@ -248,7 +255,7 @@ impl Story {
         std::fs::create_dir_all(&after.output).map_err(Failure::cannot_tell)?;
         truth.write(&file).map_err(Failure::cannot_tell)?;
         let args = ReconcileArgs {
-            dataset: Vec::new(),
+            dataset: vec![DATASET.to_owned()],
             event: Some("latest".to_owned()),
             relation: None,
             include_values: false,
