@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what a bare Debian 12 with Rust lacks, and says what it installs. Runs as root, or through sudo.
-#   install.sh demo   what `make demo` needs: PostgreSQL 15 and a C compiler
+#   install.sh demo   what `make demo` needs: PostgreSQL 15, compilers of C and C++, the headers of OpenSSL
 #   install.sh bench  and Python on top
 #   install.sh test   and what `make test` needs on top: Python readers of Parquet, cargo-deny, Apache Kafka, DynamoDB Local, MinIO
 #   install.sh kafka  Apache Kafka and its mirror alone
@@ -117,7 +117,9 @@ install_minio() {
 command -v cargo >/dev/null || { say "cargo is missing: install Rust first (rustup)"; exit 1; }
 compiler=()
 command -v cc >/dev/null || compiler=(gcc libc6-dev)
-apt_missing postgresql-15 "${compiler[@]}"
+command -v c++ >/dev/null || compiler+=(g++)
+# librdkafka is built from source, over OpenSSL.
+apt_missing postgresql-15 make pkg-config libssl-dev "${compiler[@]}"
 [ "${1:-demo}" = demo ] && exit 0
 
 python_parts=()

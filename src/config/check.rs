@@ -148,7 +148,7 @@ fn connection_exists(config: &Config, spans: &Spans<'_>, base: &[&str; 3], name:
     }
     Err(spans
         .fault(&path, format!("unknown connection `{name}`"))
-        .suggest(name, known.into_iter()))
+        .suggest(name, known))
 }
 
 fn topics_refer(
