@@ -4,7 +4,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use futures::StreamExt;
-use stores::{ChunkDigest, Collection, End, KEYS_PER_READ_MAX, Part, Reading, Relation, StoreError, Trouble};
+use stores::{
+    ChunkDigest, Collection, End, Identity, KEYS_PER_READ_MAX, Part, Reading, Relation, Role, StoreError, Trouble,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::disclose::{self, Disclosure};
@@ -32,6 +34,8 @@ pub(crate) struct Comparison<'a> {
     pub(crate) primary: &'a Collection,
     pub(crate) secondary: &'a Collection,
     pub(crate) rows: &'a RowPlan,
+    /// The roles of both ends by the plan.
+    pub(crate) roles: (Role, Role),
     pub(crate) recheck: &'a Recheck<'a>,
     pub(crate) fork: Option<&'a ForkEvidence>,
     pub(crate) disclosure: &'a Disclosure,
@@ -175,13 +179,32 @@ impl Comparison<'_> {
         (chunk.primary, chunk.primary_us) = (Some(primary.0), Some(primary.1));
         (chunk.secondary, chunk.secondary_us) = (Some(secondary.0), Some(secondary.1));
         chunk.read_at_us = read_at_us;
-        // After the digests: an address that began to lead to the other side is noticed before they count.
-        match same_data(self.pair, self.limits).await? {
-            Some(instance) => Err(Stop::Failed(format!(
+        // After the digests: what began to lead elsewhere, or was promoted meanwhile, is noticed before they count.
+        let (primary, secondary) = identities(self.pair, self.limits).await?;
+        if primary.same_data(&secondary) {
+            let instance = secondary.instance;
+            return Err(Stop::Failed(format!(
                 "same_data: both sites now reach instance {instance}"
-            ))),
-            None => Ok(()),
+            )));
         }
+        self.roles_hold(&primary, &secondary)
+    }
+
+    /// A site that took another role since the plan was made is not what it is compared as. Above all a secondary that was promoted
+    /// applies nothing more: equal digests of two counters that both go on are no proof there, and one pair of digests is taken for one.
+    fn roles_hold(&self, primary: &Identity, secondary: &Identity) -> Result<(), Stop> {
+        for (end, now, planned) in [
+            (&self.pair.primary, primary.role, self.roles.0),
+            (&self.pair.secondary, secondary.role, self.roles.1),
+        ] {
+            if now != planned {
+                return Err(Stop::Failed(format!(
+                    "role_changed: site {} was {planned:?} when this was planned and is {now:?} now; run the reconciliation again",
+                    end.site
+                )));
+            }
+        }
+        Ok(())
     }
 
     async fn digest_side(&self, end: &End, collection: &Collection, part: &Part) -> stores::Result<(ChunkDigest, u64)> {
@@ -289,14 +312,13 @@ impl Comparison<'_> {
     }
 }
 
-/// The instance that both ends reach, if they reach the same data.
-pub(crate) async fn same_data(pair: &Pair, limits: &Limits) -> stores::Result<Option<String>> {
+/// Who answers at both ends now.
+async fn identities(pair: &Pair, limits: &Limits) -> stores::Result<(Identity, Identity)> {
     let (primary, secondary) = futures::join!(
         asked(limits, &pair.primary.site, || pair.primary.identify.identity()),
         asked(limits, &pair.secondary.site, || pair.secondary.identify.identity())
     );
-    let (primary, secondary) = (primary.0?, secondary.0?);
-    Ok(primary.same_data(&secondary).then_some(secondary.instance))
+    Ok((primary.0?, secondary.0?))
 }
 
 fn digest(reading: &Reading) -> Option<String> {

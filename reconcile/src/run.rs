@@ -157,7 +157,7 @@ impl Run<'_> {
             coverage: Vec::new(),
         };
         for planned in &plan.collections {
-            let (coverage, counts, is_complete) = self.collection(planned).await?;
+            let (coverage, counts, is_complete) = self.collection(plan, planned).await?;
             summary.complete &= is_complete;
             summary.counts += &counts;
             let chunks = coverage.chunks_total - coverage.chunks_failed;
@@ -196,7 +196,7 @@ impl Run<'_> {
     }
 
     /// Compares one collection; also tells whether everything of it was verified or shown to differ.
-    async fn collection(&self, planned: &PlannedCollection) -> journal::Result<(Coverage, Counts, bool)> {
+    async fn collection(&self, plan: &Plan, planned: &PlannedCollection) -> journal::Result<(Coverage, Counts, bool)> {
         let mut coverage = self.coverage(&planned.name, planned.primary.as_ref(), planned.secondary.as_ref());
         coverage.scope.clone_from(&planned.scope);
         let mut counts = self.schema(planned)?;
@@ -210,7 +210,7 @@ impl Run<'_> {
             }
             Work::NotVerified(reason) => gaps.push(reason.clone()),
             Work::OnOneSide => {}
-            Work::Compare(rows) => counts += &self.rows(planned, rows, &mut coverage, &mut gaps).await?,
+            Work::Compare(rows) => counts += &self.rows(plan, planned, rows, &mut coverage, &mut gaps).await?,
         }
         if !planned.schema_undecided.is_empty() {
             gaps.push(format!("schema_undecided: {}", planned.schema_undecided));
@@ -299,6 +299,7 @@ impl Run<'_> {
     /// Compares the rows of one collection, chunk by chunk.
     async fn rows(
         &self,
+        plan: &Plan,
         planned: &PlannedCollection,
         rows: &RowPlan,
         coverage: &mut Coverage,
@@ -330,6 +331,7 @@ impl Run<'_> {
             primary,
             secondary,
             rows,
+            roles: (plan.primary.role, plan.secondary.role),
             recheck: &recheck,
             fork: self.request.fork.as_ref(),
             disclosure: &self.disclosure,

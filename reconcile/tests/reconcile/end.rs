@@ -81,7 +81,7 @@ impl OneEnd {
         Identity {
             store: "memory".to_owned(),
             version: "1".to_owned(),
-            role: if self.is_secondary() {
+            role: if self.is_secondary() && world.faults.promoted_from.is_none_or(|at| world.step < at) {
                 Role::ReadOnly
             } else {
                 Role::Writable

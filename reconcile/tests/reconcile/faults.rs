@@ -328,6 +328,30 @@ async fn the_same_data_twice_is_refused_before_and_in_mid_run() {
     assert!(failed.iter().all(|chunk| chunk.error.starts_with("same_data: ")));
 }
 
+/// What makes one pair of digests enough, that the secondary applies what the primary writes, ends with the promotion.
+#[tokio::test(start_paused = true)]
+async fn a_secondary_that_is_promoted_in_mid_run_is_not_equal_from_then_on() {
+    let world = World::new((0..100).map(|key| (key, key))).share();
+    let mut request = request(&world);
+    request.limits.chunks_in_flight = 1;
+    let promote = |event: &Event| {
+        if matches!(event, Event::ChunkDone { chunk_id: 1, .. }) {
+            let mut world = lock(&world);
+            world.faults.promoted_from = Some(world.step);
+        }
+    };
+    let pair = pair(&world, Relation::Replicating);
+    let outcome = run_until(&pair, &request, CancellationToken::new(), promote)
+        .await
+        .unwrap();
+    assert_eq!(outcome.summary.exit_code(), 3);
+    let states: Vec<_> = outcome.chunks().map(|chunk| (chunk.chunk_id, chunk.state)).collect();
+    let (equal, failed) = (ChunkState::Equal, ChunkState::Failed);
+    assert_eq!(states, [(0, equal), (1, equal), (2, failed), (3, failed)]);
+    let told = outcome.chunks().find(|chunk| chunk.chunk_id == 2).unwrap();
+    assert!(told.error.starts_with("role_changed: site usw2 "), "{}", told.error);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_run_keeps_what_was_committed() {
     let world = planted();

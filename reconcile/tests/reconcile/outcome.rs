@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use reconcile::{
     Chunk, Coverage, Divergence, Event, FenceKind, Frame, KeyDisclosure, Limits, Pair, Plan, ReconcileError, Request,
@@ -13,6 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::end::end;
 use crate::world::{Shared, lock};
+
+/// On the paused clock. No run of these tests has so much to wait for.
+const RUN_MAX: Duration = Duration::from_secs(24 * 3_600);
 
 pub(crate) fn pair(world: &Shared, relation: Relation) -> Pair {
     Pair {
@@ -75,7 +79,10 @@ pub(crate) async fn run_until(
         events.lock().unwrap().push(event);
     };
     let running = reconcile::run(pair, request, writer, progress, shutdown);
-    let summary = require_send(running).await?;
+    // The clock moves by itself while all wait: a run that waits for ever for what never comes ends here, and at once.
+    let summary = tokio::time::timeout(RUN_MAX, require_send(running))
+        .await
+        .expect("the run ends")?;
     let mut reader = journal::Reader::open(&path).unwrap();
     let frames = reader.records::<Frame>().collect::<Result<Vec<_>, _>>().unwrap();
     let outcome = Outcome {

@@ -93,6 +93,8 @@ pub(crate) struct Faults {
     pub(crate) wait_lies: bool,
     /// From this step on both ends are one and the same.
     pub(crate) same_data_from: Option<u64>,
+    /// From this step on the secondary takes writes.
+    pub(crate) promoted_from: Option<u64>,
     /// From this step on the secondary is another instance.
     pub(crate) instance_changes_at: Option<u64>,
     /// Listings leave out this key.
