@@ -1,11 +1,29 @@
 //! What is decided before any comparison: exit code 2, and 3 where nobody answered.
 
+use std::net::SocketAddr;
+
 use lab::{PgOptions, Tls};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::fixture::{DATABASE, Story};
 
 const TABLES: &str = "create table public.orders (id bigint primary key, note text);
                       insert into public.orders select i, 'n' || i from generate_series(1, 200) i";
+
+/// Listens on a loopback address that no certificate of the lab is for, and relays to `port`.
+async fn relay_to(port: u16) -> SocketAddr {
+    let listener = TcpListener::bind(("127.0.0.2", 0)).await.expect("listen");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((mut here, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut there = TcpStream::connect(("127.0.0.1", port)).await?;
+                tokio::io::copy_bidirectional(&mut here, &mut there).await
+            });
+        }
+    });
+    address
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn passwords_ports_tls_and_identity() {
@@ -40,6 +58,19 @@ async fn passwords_ports_tls_and_identity() {
     // The server's certificate is from an authority that the configuration does not name.
     story.write_config(&good.replace(tls_line, ""));
     story.run(&["reconcile", "run"]).expect(2);
+
+    // The authority is right and the certificate is for another host.
+    let relay = relay_to(story.pair.primary().port()).await;
+    let primary = format!("127.0.0.1:{}/", story.pair.primary().port());
+    let elsewhere = good.replace(&primary, &format!("{relay}/"));
+    assert_ne!(elsewhere, good);
+    story.write_config(&elsewhere);
+    let finished = story.run(&["reconcile", "run"]).expect(2);
+    assert!(
+        finished.stderr.contains("not trusted for this host"),
+        "{}",
+        finished.stderr
+    );
 
     // Nobody listens there: nothing could be told.
     let standby = format!(":{}/", story.pair.standby().port());

@@ -2,10 +2,11 @@
 
 use std::io::Read as _;
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
 
-use crate::fixture::{Running, Story, parquet_files, wait_until};
+use crate::fixture::{Finished, Running, Story, parquet_files, wait_until};
 
 const TABLES: &str = "create table public.orders (id bigint primary key, note text)";
 
@@ -162,4 +163,63 @@ async fn after_kill_9_the_ledger_still_proves_the_loss() {
     let next = story.run(&["--writers", "b", "probe", "--for", "1s"]);
     assert!(next.stderr.contains("killed"), "{next:?}");
     story.run(&["event", "end"]).expect(0);
+}
+
+/// A ledger that cannot be read is an error, and never no ledger or a shorter one: what it does not tell would not count as lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_that_is_damaged_or_foreign_is_an_error_and_a_torn_one_is_judged() {
+    let story = Story::start(TABLES).await;
+    story.run(&["probe", "--for", "2s"]).expect(0);
+    story
+        .run(&["event", "start", "failover", "--from", "a", "--to", "b"])
+        .expect(0);
+    story.pair.promote().await.expect("promote");
+    story.run(&["event", "mark", "promoted"]).expect(0);
+    let rpo = || story.run(&["--writers", "b", "rpo", "--format", "json"]);
+    let acked = |finished: Finished| finished.json()["results"][0]["acked"].as_u64();
+    let whole = acked(rpo().expect(0)).expect("a result");
+    assert!(whole > 0);
+
+    let ledger = ledgers(&story).pop().expect("a ledger");
+    let written = std::fs::read(&ledger).expect("read the ledger");
+    let refused = |name: &Path| {
+        let name = name.file_name().expect("a name").to_string_lossy().into_owned();
+        // The next probe would use its sequences again.
+        for args in [&["--writers", "b", "rpo"][..], &["probe", "--for", "1s"]] {
+            let finished = story.run(args).expect(3);
+            assert!(finished.stderr.contains(&name), "{args:?}: {}", finished.stderr);
+            assert!(!finished.stderr.contains("no ledger"), "{args:?}: {}", finished.stderr);
+        }
+    };
+
+    // One bit in the middle.
+    let mut damaged = written.clone();
+    damaged[written.len() / 2] ^= 1;
+    std::fs::write(&ledger, damaged).expect("damage the ledger");
+    refused(&ledger);
+
+    // Cut short in the middle of its last frame, as by a crash: what is whole counts.
+    std::fs::write(&ledger, &written[..written.len() - 3]).expect("tear the ledger");
+    assert_eq!(acked(rpo()), Some(whole));
+    std::fs::write(&ledger, &written).expect("mend the ledger");
+
+    // Another file in the folder that calls itself a ledger.
+    let foreign = story.path("ledger").join("foreign.ledger");
+    std::fs::write(&foreign, "minutes of the meeting").expect("write the file");
+    refused(&foreign);
+    std::fs::remove_file(&foreign).expect("remove the file");
+
+    // No folder, but a file in its place.
+    std::fs::rename(story.path("ledger"), story.path("aside")).expect("move the folder");
+    std::fs::write(story.path("ledger"), "").expect("write the file");
+    refused(&story.path("ledger"));
+    std::fs::remove_file(story.path("ledger")).expect("remove the file");
+    // Nothing is there: that is told, and is no proof of anything.
+    let finished = story.run(&["--writers", "b", "rpo"]).expect(3);
+    assert!(finished.stderr.contains("no ledger"), "{}", finished.stderr);
+}
+
+fn ledgers(story: &Story) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(story.path("ledger")).expect("list the ledgers");
+    files.map(|file| file.expect("list a ledger").path()).collect()
 }
