@@ -137,7 +137,7 @@ impl JavaProcess {
 
     /// It does nothing until [`Self::resume`].
     pub(crate) fn stall(&self) {
-        self.id.signal(Signal::SIGSTOP);
+        self.id.freeze();
     }
 
     /// It goes on.

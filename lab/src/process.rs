@@ -38,6 +38,9 @@ fn parse_stat(text: &str) -> Option<Stat> {
     })
 }
 
+/// How long a process may take to stand still.
+const FREEZE_PATIENCE: Duration = Duration::from_secs(5);
+
 impl ProcessId {
     /// The process that has this PID now; `None` when there is none.
     pub(crate) fn of(pid: i32) -> Option<Self> {
@@ -66,6 +69,20 @@ impl ProcessId {
             // It may end between the look and the signal; then there is nothing left to do.
             let _ended = kill(Pid::from_raw(self.pid), signal);
         }
+    }
+
+    /// Stops it, and waits until each of its threads stands still: one that runs on another core may answer once more.
+    pub(crate) fn freeze(self) {
+        self.signal(Signal::SIGSTOP);
+        wait_until(FREEZE_PATIENCE, || {
+            let threads = fs::read_dir(format!("/proc/{}/task", self.pid))
+                .into_iter()
+                .flatten()
+                .flatten();
+            let texts = threads.filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
+            let mut stats = texts.filter_map(|text| parse_stat(&text));
+            stats.all(|stat| matches!(stat.state, 'T' | 't' | 'Z'))
+        });
     }
 
     /// Children that run now.

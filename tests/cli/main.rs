@@ -6,6 +6,7 @@ mod connecting;
 mod exit_codes;
 mod faults;
 mod fixture;
+mod four_stores;
 mod full_disk;
 mod lag;
 mod phantoms;

@@ -73,7 +73,7 @@ impl PgPair {
             .into_iter()
             .find(|child| Some(child.pid) == pid)
             .ok_or_else(|| second.state_error("it does not stream, so there is no receiver to stall"))?;
-        receiver.signal(Signal::SIGSTOP);
+        receiver.freeze();
         *self.second().stalled.lock().unwrap_or_else(PoisonError::into_inner) = Some(receiver);
         Ok(())
     }

@@ -95,7 +95,7 @@ impl MinioServer {
 
     /// Freezes it: connections stand, and nothing is answered.
     pub fn freeze(&self) {
-        self.id.signal(Signal::SIGSTOP);
+        self.id.freeze();
     }
 
     /// Lets it go on.

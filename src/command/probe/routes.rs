@@ -1,18 +1,23 @@
 //! What there is to probe: every ordered pair of sites of every unit, awake where the first is stated to take writes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::anyhow;
 use probes::{Metrics, Polling, Rate, Route, RouteSpec, StatedWriters, Unmeasured};
-use stores::StoreError;
+use stores::{StoreError, kafka};
 
 use super::costs::Metered;
 use crate::command::Context;
-use crate::config::Config;
+use crate::config::{Config, Dataset};
 use crate::exit::Failure;
 use crate::lanes::{self, Lane, stream};
 use crate::run::Run;
+use crate::selection;
 use crate::topology::{self, Source, Unit};
+
+/// How long a mirror may take to tell its lag when the probe starts.
+const STATUS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Everything to probe, and what is not.
 #[derive(Debug, Default)]
@@ -68,6 +73,9 @@ pub(super) async fn plan(context: &Context, run: &Run) -> Result<Plan, Failure> 
                             });
                         }
                         let count = found.lanes.len();
+                        if is_awake {
+                            plan.topics_without_figure(&unit, found.lanes.first()).await;
+                        }
                         for lane in found.lanes {
                             plan.add(context, &unit, (primary, secondary), &observer, &run.host, lane)?;
                         }
@@ -97,6 +105,44 @@ pub(super) async fn plan(context: &Context, run: &Run) -> Result<Plan, Failure> 
 }
 
 impl Plan {
+    /// Canaries stand for their own topic alone. The topics of a dataset are measured where the mirror's record of offsets tells their lag.
+    async fn topics_without_figure(&mut self, unit: &Unit<'_>, lane: Option<&Lane>) {
+        let topics: Vec<&kafka::Topics> = unit
+            .datasets
+            .values()
+            .filter_map(|dataset| match dataset {
+                Dataset::Kafka(topics) => Some(topics),
+                _ => None,
+            })
+            .collect();
+        let Some(status) = lane
+            .and_then(|lane| lane.secondary.status.as_ref())
+            .filter(|_| !topics.is_empty())
+        else {
+            return;
+        };
+        let told = tokio::time::timeout(STATUS_PATIENCE, status.status()).await;
+        let told = told
+            .ok()
+            .and_then(Result::ok)
+            .map(|told| told.collections)
+            .unwrap_or_default();
+        for pattern in topics.iter().flat_map(|topics| &topics.topics) {
+            let glob = selection::pattern(pattern);
+            let is_told = |name: &String| glob.as_ref().is_ok_and(|glob| glob.is_match(name.replace('.', "/")));
+            if !told
+                .iter()
+                .any(|(name, lag)| lag.lag_records.is_some() && is_told(name))
+            {
+                self.unmeasured(
+                    unit,
+                    pattern,
+                    "the mirror's record of offsets tells no lag of such a topic",
+                );
+            }
+        }
+    }
+
     fn left_out(&mut self, unit: &Unit<'_>, primary: &str, secondary: &str, error: &StoreError) {
         let reason = format!("{} ({primary} to {secondary}): {error}", unit.name);
         tracing::error!(unit = unit.name, primary_site = primary, secondary_site = secondary, %error, "not probed");
