@@ -138,13 +138,15 @@ fn inventory(context: &Context) -> Vec<gate::InventoryItem> {
                 items.push(gate::InventoryItem {
                     dataset: (*dataset).to_owned(),
                     unit: unit.lag_name().to_owned(),
-                    store: "aurora".to_owned(),
+                    store: unit.store().to_owned(),
                     primary_site: unit.primary().to_owned(),
                     secondary_site: secondary.to_owned(),
                 });
             }
         }
     }
+    // The tables and buckets of a dataset share its routes.
+    items.dedup();
     items
 }
 

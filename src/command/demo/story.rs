@@ -17,6 +17,8 @@ use crate::command::{Context, event, gate, lab as lab_command, reconcile, rpo};
 
 /// What fails over. The other stores are probed all the while.
 const DATASET: &str = "shop";
+/// The connection that it lies on.
+const CONNECTION: &str = "shop-db";
 /// Rows that both sides change after they part.
 const CONFLICTS: std::ops::RangeInclusive<i64> = 101..=107;
 
@@ -87,10 +89,13 @@ impl Story {
         {
             let a = &route.accounting;
             self.told.line(&format!(
-                "   the probe is stopped: {} canaries planned, {} seen, {} still unseen at {NEW_SITE}",
+                "   the probe is stopped; {} -> {}: {} canaries planned, {} seen, {} not seen, {} not sent",
+                route.route.primary_site,
+                route.route.secondary_site,
                 a.planned,
                 a.seen,
-                a.pending + a.lost
+                a.pending + a.lost,
+                a.skipped
             ))?;
         }
 
@@ -298,7 +303,7 @@ fn promoted(context: &Context) -> Result<Context, Failure> {
     let mut after = context.clone();
     after
         .config
-        .state_writers(&[NEW_SITE.to_owned()])
+        .state_writers(&[format!("{CONNECTION}={NEW_SITE}")])
         .map_err(Failure::refused)?;
     Ok(after)
 }
