@@ -185,7 +185,10 @@ async fn a_ledger_that_is_damaged_or_foreign_is_an_error_and_a_torn_one_is_judge
     let refused = |name: &Path| {
         let name = name.file_name().expect("a name").to_string_lossy().into_owned();
         // The next probe would use its sequences again.
-        for args in [&["--writers", "b", "rpo"][..], &["probe", "--for", "1s"]] {
+        for args in [
+            &["--writers", "b", "rpo"][..],
+            &["--writers", "a", "probe", "--for", "1s"],
+        ] {
             let finished = story.run(args).expect(3);
             assert!(finished.stderr.contains(&name), "{args:?}: {}", finished.stderr);
             assert!(!finished.stderr.contains("no ledger"), "{args:?}: {}", finished.stderr);
