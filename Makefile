@@ -6,13 +6,14 @@ demo: ## the whole story on PostgreSQL servers of its own
 	cargo build --release --locked
 	$(or $(CARGO_TARGET_DIR),target)/release/driftline demo
 
-test: ## format, lints, docs, dependency audit, the demo and its Parquet, every test
+test: ## format, lints, docs, dependency audit, alert rules, the demo and its Parquet, every test
 	@scripts/install.sh test
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo clippy --locked --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
 	scripts/audit.sh
+	scripts/rules-test.sh
 	cargo build --workspace --locked
 	scripts/demo-parquet.sh $(or $(CARGO_TARGET_DIR),target)/debug/driftline
 	cargo test --workspace --locked --doc

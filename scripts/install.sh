@@ -2,10 +2,11 @@
 # Installs what a bare Debian 12 with Rust lacks, and says what it installs. Runs as root, or through sudo.
 #   install.sh demo   what `make demo` needs: PostgreSQL 15, compilers of C and C++, the headers of OpenSSL
 #   install.sh bench  and Python on top
-#   install.sh test   and what `make test` needs on top: Python readers of Parquet, cargo-deny, Apache Kafka, DynamoDB Local, MinIO
+#   install.sh test   and what `make test` needs on top: Python readers of Parquet, cargo-deny, Apache Kafka, DynamoDB Local, MinIO, promtool
 #   install.sh kafka  Apache Kafka and its mirror alone
 #   install.sh dynamodb  DynamoDB Local alone
 #   install.sh minio  MinIO alone
+#   install.sh rules  promtool alone
 set -euo pipefail
 
 CARGO_DENY_VERSION=0.20.2
@@ -110,6 +111,22 @@ install_minio() {
     done
 }
 
+# Prometheus, for promtool. Debian's package would start a server of its own, which nothing here needs.
+install_prometheus() {
+    local policy=/usr/sbin/policy-rc.d own=no status=0
+    command -v promtool >/dev/null && return
+    if [ ! -e "$policy" ]; then
+        own=yes
+        printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+        as_root chmod +x "$policy"
+    fi
+    # In a shell of its own: what apt_missing exits with must not leave the policy behind.
+    (apt_missing prometheus) || status=$?
+    [ $own = no ] || as_root rm -f "$policy"
+    return $status
+}
+
+[ "${1:-demo}" = rules ] && { install_prometheus; exit 0; }
 [ "${1:-demo}" = dynamodb ] && { install_dynamodb_local; exit 0; }
 [ "${1:-demo}" = kafka ] && { install_kafka; exit 0; }
 [ "${1:-demo}" = minio ] && { install_minio; exit 0; }
@@ -145,3 +162,4 @@ fi
 install_kafka
 install_dynamodb_local
 install_minio
+install_prometheus
