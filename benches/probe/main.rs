@@ -14,8 +14,9 @@ use serde::Serialize;
 
 use fixture::{DATABASE, Story};
 use lab::PgOptions;
-use stage::machine::{Machine, Versions};
-use stage::record::{keep, say};
+use stage::machine::Machine;
+use stage::record::{say, verdict};
+use stage::versions::Versions;
 use stage::watch::{Cost, watch};
 
 /// Canaries a second.
@@ -85,14 +86,14 @@ async fn measure() -> anyhow::Result<()> {
         printed,
     };
     tell(&results)?;
-    keep(&format!("probe-{RATE}-per-second"), &results.versions, &results)?;
+    results.versions.keep(&format!("probe-{RATE}-per-second"), &results)?;
     story.pair.shutdown().await;
     Ok(())
 }
 
 /// The cost counts only if the canaries were written and seen: at least half of those that the mean of the schedule wants.
 fn check(printed: &serde_json::Value, seconds: u32) -> anyhow::Result<()> {
-    let route = &printed["routes"][0];
+    let route = stage::awake_route(printed)?;
     let seen = route["seen"].as_u64().context("no route was probed")?;
     anyhow::ensure!(
         seen >= u64::from(RATE * seconds / 2) && route["write_failed"] == 0,
@@ -102,7 +103,6 @@ fn check(printed: &serde_json::Value, seconds: u32) -> anyhow::Result<()> {
 }
 
 fn tell(results: &Results) -> anyhow::Result<()> {
-    let verdict = |is_met: bool| if is_met { "met" } else { "MISSED" };
     let (cpu, resident) = (results.cpu_percent_of_a_core, results.cost.resident_peak_mb);
     say(format!(
         "\n{RATE} canaries/s for {} s, an idle primary and a streaming standby on this machine",
@@ -116,7 +116,7 @@ fn tell(results: &Results) -> anyhow::Result<()> {
         "peak resident memory {resident:.1} MB; below {RESIDENT_MB_GOAL} MB: {}",
         verdict(resident < RESIDENT_MB_GOAL)
     ))?;
-    let route = &results.printed["routes"][0];
+    let route = stage::awake_route(&results.printed)?;
     say(format!(
         "canaries planned {}, seen {}; lag {}",
         route["planned"], route["seen"], route["lag"]

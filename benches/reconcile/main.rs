@@ -17,8 +17,9 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use fixture::Story;
-use stage::machine::{Machine, Versions};
-use stage::record::{keep, say};
+use stage::machine::Machine;
+use stage::record::say;
+use stage::versions::Versions;
 use stage::watch::{Cost, watch};
 
 /// Most resident memory that driftline may take, in units of 1,000,000 bytes.
@@ -134,7 +135,9 @@ async fn measure() -> anyhow::Result<()> {
         summary,
         data,
     };
-    keep(&format!("reconcile-{}", results.data.rows), &results.versions, &results)?;
+    results
+        .versions
+        .keep(&format!("reconcile-{}", results.data.rows), &results)?;
     story.pair.shutdown().await;
     Ok(())
 }

@@ -1,8 +1,7 @@
-//! Where and with what a benchmark ran: figures mean nothing without it.
+//! Where a benchmark ran: figures mean nothing without it.
 
 use std::process::Command;
 
-use lab::PgServer;
 use serde::Serialize;
 
 /// The machine, at the start of the run. It is not named.
@@ -14,18 +13,6 @@ pub(crate) struct Machine {
     kernel: String,
     /// Over 1, 5 and 15 minutes. Well above 0, something else was measured too.
     load_average_at_start: [f64; 3],
-}
-
-/// What was measured, exactly.
-#[derive(Debug, Serialize)]
-pub(crate) struct Versions {
-    driftline: &'static str,
-    /// With `-dirty` when the working tree differs from it.
-    commit: String,
-    /// The profile of cargo that the binary was built with.
-    profile: String,
-    rustc: String,
-    postgresql: String,
 }
 
 impl Machine {
@@ -43,27 +30,6 @@ impl Machine {
     }
 }
 
-impl Versions {
-    /// Asks the tools and the server.
-    pub(crate) async fn of(server: &PgServer) -> anyhow::Result<Self> {
-        Ok(Self {
-            driftline: env!("CARGO_PKG_VERSION"),
-            commit: told("git", &["describe", "--always", "--dirty", "--abbrev=12"]),
-            profile: profile(),
-            rustc: told("rustc", &["--version"]),
-            postgresql: server
-                .value("postgres", "show server_version")
-                .await?
-                .unwrap_or_else(unknown),
-        })
-    }
-
-    /// Whether the figures are those of what is shipped.
-    pub(crate) fn is_dist(&self) -> bool {
-        self.profile == "dist"
-    }
-}
-
 /// One line for a person.
 impl std::fmt::Display for Machine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -76,22 +42,9 @@ impl std::fmt::Display for Machine {
     }
 }
 
-/// One line for a person.
-impl std::fmt::Display for Versions {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "driftline {} at {}, profile {}, {}; PostgreSQL {}",
-            self.driftline, self.commit, self.profile, self.rustc, self.postgresql
-        )
-    }
-}
-
-/// Cargo puts binaries into a folder that is named after the profile.
-fn profile() -> String {
-    let binary = std::path::Path::new(env!("CARGO_BIN_EXE_driftline"));
-    let folder = binary.parent().and_then(std::path::Path::file_name);
-    folder.map_or_else(unknown, |name| name.to_string_lossy().into_owned())
+/// The commit that is measured, with `-dirty` when the working tree differs from it.
+pub(crate) fn commit() -> String {
+    told("git", &["describe", "--always", "--dirty", "--abbrev=12"])
 }
 
 fn load_average() -> [f64; 3] {
@@ -112,7 +65,7 @@ fn read(path: &str) -> String {
 }
 
 /// What a tool says in one line.
-fn told(program: &str, args: &[&str]) -> String {
+pub(crate) fn told(program: &str, args: &[&str]) -> String {
     Command::new(program)
         .args(args)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -124,6 +77,6 @@ fn told(program: &str, args: &[&str]) -> String {
         })
 }
 
-fn unknown() -> String {
+pub(crate) fn unknown() -> String {
     "unknown".to_owned()
 }

@@ -1,7 +1,13 @@
-//! What the benchmarks share: the machine that they ran on, a process that is watched, and the record of a run.
+//! What the benchmarks share: the machine that they ran on, a process that is watched, its evidence, and the record of a run.
+#![allow(dead_code, reason = "no benchmark needs all of it")]
 
+pub(crate) mod lab_up;
 pub(crate) mod machine;
+pub(crate) mod quantiles;
 pub(crate) mod record;
+pub(crate) mod samples;
+pub(crate) mod scrape;
+pub(crate) mod versions;
 pub(crate) mod watch;
 
 use std::str::FromStr;
@@ -18,4 +24,11 @@ where
         Ok(text) => text.parse().with_context(|| format!("{name}={text} is no number")),
         Err(_) => Ok(default),
     }
+}
+
+/// The only route of a printed probe that is awake: what runs the other way sleeps until roles change.
+pub(crate) fn awake_route(printed: &serde_json::Value) -> anyhow::Result<&serde_json::Value> {
+    let routes = printed["routes"].as_array().context("no route was probed")?;
+    let awake = routes.iter().find(|route| route["dormant"] == false);
+    awake.context("no route is awake")
 }

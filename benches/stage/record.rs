@@ -6,22 +6,28 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::machine::Versions;
-
 /// Says one line to whoever runs the benchmark.
 pub(crate) fn say(line: impl std::fmt::Display) -> anyhow::Result<()> {
     writeln!(std::io::stdout().lock(), "{line}").context("write to standard output")
 }
 
-/// Keeps the raw results as `benches/results/NAME.json`. Only what is shipped is recorded: a debug build never replaces its figures.
-pub(crate) fn keep(name: &str, versions: &Versions, results: &impl Serialize) -> anyhow::Result<()> {
-    if !versions.is_dist() {
-        return say("not recorded: only `--profile dist` is, which is what `make bench` runs");
-    }
-    let path = Path::new("benches/results").join(name).with_extension("json");
+/// Keeps the raw results as `benches/results/NAME.json`.
+pub(crate) fn write(name: &str, results: &impl Serialize) -> anyhow::Result<()> {
+    // Some benchmarks belong to a member of the workspace.
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = here
+        .ancestors()
+        .map(|folder| folder.join("benches/results"))
+        .find(|folder| folder.is_dir())
+        .context("find benches/results")?;
+    let path = folder.join(name).with_extension("json");
     let mut text = serde_json::to_string_pretty(results).context("results as JSON")?;
     text.push('\n');
-    std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join(&path), text)
-        .with_context(|| format!("write {}", path.display()))?;
-    say(format!("recorded in {}", path.display()))
+    std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+    say(format!("recorded in benches/results/{name}.json"))
+}
+
+/// Whether a goal is met, in words.
+pub(crate) fn verdict(is_met: bool) -> &'static str {
+    if is_met { "met" } else { "MISSED" }
 }
