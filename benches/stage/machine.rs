@@ -42,9 +42,19 @@ impl std::fmt::Display for Machine {
     }
 }
 
-/// The commit that is measured, with `-dirty` when the working tree differs from it.
+/// The commit that is measured, with `-dirty` when the working tree differs from it elsewhere than in earlier results.
 pub(crate) fn commit() -> String {
-    told("git", &["describe", "--always", "--dirty", "--abbrev=12"])
+    let commit = told("git", &["rev-parse", "--short=12", "HEAD"]);
+    let elsewhere = ["--", ":/", ":(top,exclude)benches/results"];
+    let changed = told(
+        "git",
+        &[&["status", "--porcelain", "--untracked-files=no"][..], &elsewhere].concat(),
+    );
+    if changed.is_empty() {
+        commit
+    } else {
+        format!("{commit}-dirty")
+    }
 }
 
 fn load_average() -> [f64; 3] {
