@@ -18,7 +18,7 @@ pub(crate) struct Kafka {
 }
 
 enum Clusters {
-    Servers(KafkaServers),
+    Servers(Box<KafkaServers>),
     Mock(Box<KafkaPair>),
 }
 
@@ -33,7 +33,8 @@ impl Kafka {
                     ..KafkaServersOptions::default()
                 };
                 let servers = KafkaServers::start(options).await;
-                Clusters::Servers(servers.context("start Apache Kafka; scripts/install.sh kafka fetches it")?)
+                let servers = servers.context("start Apache Kafka; scripts/install.sh kafka fetches it")?;
+                Clusters::Servers(Box::new(servers))
             }
             "mock" => {
                 let options = KafkaOptions {
