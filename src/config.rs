@@ -37,6 +37,9 @@ pub(crate) struct Config {
     /// Where a probe serves `/metrics`.
     #[serde(default = "default_listen")]
     pub(crate) listen: std::net::SocketAddr,
+    /// How this probe runs.
+    #[serde(default, skip_serializing_if = "Probe::is_default")]
+    pub(crate) probe: Probe,
     #[serde(default)]
     pub(crate) defaults: Defaults,
     #[serde(default)]
@@ -45,6 +48,21 @@ pub(crate) struct Config {
     pub(crate) connection: BTreeMap<String, Connection>,
     #[serde(default)]
     pub(crate) dataset: BTreeMap<String, Dataset>,
+}
+
+/// Settings of the running probe, over all of its routes.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Probe {
+    /// Dollars that its requests may cost in an hour; routes that are paid for are slowed to stay within it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) budget_usd_per_hour: Option<f64>,
+}
+
+impl Probe {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Settings that datasets share.

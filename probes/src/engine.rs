@@ -12,6 +12,7 @@ use tracing::Instrument as _;
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;
+use crate::pace::Pace;
 use crate::polling::Polling;
 use crate::route::RouteRun;
 use crate::service::Readiness;
@@ -45,6 +46,8 @@ pub struct RouteSpec {
     pub settings: Config,
     /// How often to look.
     pub polling: Polling,
+    /// How fast its canaries may leave, where a budget says so; `None`: at their rate.
+    pub pace: Option<watch::Receiver<Pace>>,
 }
 
 /// Everything that a running probe needs beside its routes.

@@ -26,6 +26,7 @@ mod lookout;
 mod metrics;
 mod misses;
 mod native;
+mod pace;
 mod polling;
 mod reader;
 mod recorder;
@@ -59,10 +60,11 @@ pub use ledger::{
     SEGMENT_BYTES_MAX, Segment, WriteFate, Written, fetch_ledgers, first_unreserved, ledgers, remove_old, ring_frames,
 };
 pub use metrics::{
-    EVENT_KINDS_MAX, Lately, LedgerFigures, METERS_MAX, Metrics, OTHER, PlaceFigures, Reconciled, SERIES_MAX,
-    STREAMS_MAX, UNMEASURED_MAX, Unmeasured, metric_names,
+    BudgetFigures, EVENT_KINDS_MAX, Lately, LedgerFigures, METERS_MAX, Metrics, OTHER, PlaceFigures, Reconciled,
+    SERIES_MAX, STREAMS_MAX, UNMEASURED_MAX, Unmeasured, metric_names,
 };
 pub use misses::INSTANCES_MAX;
+pub use pace::{PACE_MIN, Pace};
 pub use polling::Polling;
 pub use recorder::{OUTPUT_BACKLOG_MAX, Output};
 pub use replay::{KeptRing, Replayed, replay};

@@ -28,7 +28,9 @@ pub use names::metric_names;
 pub use recent::Lately;
 pub(crate) use recent::{SPAN_US, SPANS_MAX};
 pub(crate) use told::Told;
-pub use told::{EVENT_KINDS_MAX, LedgerFigures, METERS_MAX, PlaceFigures, Reconciled, UNMEASURED_MAX, Unmeasured};
+pub use told::{
+    BudgetFigures, EVENT_KINDS_MAX, LedgerFigures, METERS_MAX, PlaceFigures, Reconciled, UNMEASURED_MAX, Unmeasured,
+};
 pub(crate) use totals::RouteFigures;
 use totals::{RouteTotals, StreamTotals};
 pub(crate) use watched::{Glance, Watched};

@@ -6,16 +6,18 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::config::{Rate, ScheduleKind};
+use crate::pace::Pace;
 
 /// An endless series of planned instants on the monotonic clock, the same for the same seed.
 #[derive(Debug)]
 pub struct Schedule {
     kind: ScheduleKind,
     rate: Rate,
+    pace: Pace,
     start_us: u64,
-    /// Slots given out (fixed), so that rounding never adds up.
+    /// Slots given out since then (fixed), so that rounding never adds up.
     given: u64,
-    /// The last planned instant (Poisson).
+    /// The last planned instant.
     last_us: u64,
     random: StdRng,
 }
@@ -26,6 +28,7 @@ impl Schedule {
         Self {
             kind,
             rate,
+            pace: Pace::FULL,
             start_us,
             given: 0,
             last_us: start_us,
@@ -35,25 +38,41 @@ impl Schedule {
 
     /// The next planned instant, microseconds on the monotonic clock.
     pub fn next_us(&mut self) -> u64 {
-        match self.kind {
+        self.last_us = match self.kind {
+            ScheduleKind::Fixed if self.pace.is_slowed() => self.last_us.saturating_add(us(self.period())),
             ScheduleKind::Fixed => {
                 self.given += 1;
                 let offset = self.rate.unit().as_micros() * u128::from(self.given) / u128::from(self.rate.count());
                 self.start_us.saturating_add(u64::try_from(offset).unwrap_or(u64::MAX))
             }
-            ScheduleKind::Poisson => {
-                self.last_us = self.last_us.saturating_add(self.exponential_gap_us());
-                self.last_us
-            }
+            ScheduleKind::Poisson => self.last_us.saturating_add(self.exponential_gap_us()),
+        };
+        self.last_us
+    }
+
+    /// Slots that were not given out yet follow at this pace.
+    pub fn set_pace(&mut self, pace: Pace) {
+        if pace != self.pace {
+            (self.pace, self.start_us, self.given) = (pace, self.last_us, 0);
         }
+    }
+
+    /// The mean gap between two slots.
+    pub fn period(&self) -> Duration {
+        self.rate.period().div_f64(self.pace.share())
     }
 
     /// Inverse transform: -ln(1 - u) / rate, with u in [0, 1).
     fn exponential_gap_us(&mut self) -> u64 {
         let uniform: f64 = self.random.random();
-        let gap = self.rate.period().as_secs_f64() * -(1.0 - uniform).ln();
-        u64::try_from(Duration::from_secs_f64(gap).as_micros()).unwrap_or(u64::MAX)
+        us(Duration::from_secs_f64(
+            self.period().as_secs_f64() * -(1.0 - uniform).ln(),
+        ))
     }
+}
+
+fn us(length: Duration) -> u64 {
+    u64::try_from(length.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -83,6 +102,23 @@ mod tests {
         // Of exponential gaps, 1 - 1/e = 63.2 % are below the mean; of fixed ones none or all.
         let below = slots.windows(2).filter(|pair| pair[1] - pair[0] < 200_000).count();
         assert!((12_300..12_980).contains(&below), "{below} of 19,999 below the mean");
+    }
+
+    #[test]
+    fn a_slowed_schedule_has_fewer_slots_and_goes_on_from_the_last_one() {
+        for kind in [ScheduleKind::Fixed, ScheduleKind::Poisson] {
+            let mut schedule = Schedule::new(kind, rate("10/s"), 0, 7);
+            let last = |schedule: &mut Schedule| (0..1_000).map(|_| schedule.next_us()).last().unwrap();
+            let full = last(&mut schedule);
+            schedule.set_pace(Pace::of(0.25));
+            let slowed = last(&mut schedule);
+            schedule.set_pace(Pace::FULL);
+            let again = last(&mut schedule);
+            for (span, seconds) in [(full, 100), (slowed - full, 400), (again - slowed, 100)] {
+                let wanted = seconds * 900_000..=seconds * 1_100_000;
+                assert!(wanted.contains(&span), "{kind:?}: {span} us for {seconds} s");
+            }
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::Route;
-use crate::metrics::{Glance, Lately, Metrics, Reconciled, SPAN_US, Unmeasured, Watched};
+use crate::metrics::{BudgetFigures, Glance, Lately, Metrics, Reconciled, SPAN_US, Unmeasured, Watched};
 
 /// The primary counts as taking no canaries after this long without an acknowledgement, or after as many slots of the schedule as
 /// [`SLOTS_UNWRITTEN`] if that is longer.
@@ -34,6 +34,8 @@ pub struct Status {
     pub events: Vec<String>,
     /// What the newest reconciliations found.
     pub reconciled: Vec<Reconciled>,
+    /// How a budget holds the probe; null: it has none.
+    pub budget: Option<BudgetFigures>,
     /// Length of one entry of `spans`, microseconds.
     pub span_us: u64,
 }
@@ -154,6 +156,7 @@ impl Status {
             unmeasured_beyond: told.unmeasured_beyond,
             events: events.map(|(kind, _)| kind.clone()).collect(),
             reconciled: told.reconciled.clone(),
+            budget: told.budget.clone(),
             span_us: SPAN_US,
         }
     }
@@ -207,7 +210,7 @@ fn judge(glance: &Glance, stream: &Watched) -> (RouteState, Option<u64>) {
     let since = |at_us: u64| glance.now_us.saturating_sub(at_us);
     let probed_for_us = since(stream.started_us);
     let overdue_us = glance.oldest_us.filter(|age| *age > stream.overdue_after_us);
-    let unwritten_us = UNWRITTEN_US.max(stream.period_us.saturating_mul(SLOTS_UNWRITTEN));
+    let unwritten_us = UNWRITTEN_US.max(stream.period_us().saturating_mul(SLOTS_UNWRITTEN));
     let unacked_for_us = glance.acked_us.map_or(probed_for_us, since);
     let silent_for_us = glance.answered_us.map_or(probed_for_us, since);
     if glance.has_ended {

@@ -22,6 +22,9 @@ pub(crate) const WRITES_IN_FLIGHT_MAX: usize = 4;
 /// canaries may be of unknown outcome.
 const SLOTS_AHEAD: usize = 2;
 
+/// A slot that is longer away than this is planned alone, so that a slowed stream is soon at its rate again when it may be.
+const PERIOD_AHEAD_MAX: Duration = Duration::from_secs(5);
+
 /// After this long nobody knows whether the canary was written.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -75,7 +78,12 @@ impl WriterTask {
 
     async fn send_slots(&mut self) {
         loop {
-            while self.ahead.len() < SLOTS_AHEAD {
+            if let Some(pace) = &self.shared.spec.pace {
+                self.schedule.set_pace(*pace.borrow());
+            }
+            while self.ahead.is_empty()
+                || (self.ahead.len() < SLOTS_AHEAD && self.schedule.period() <= PERIOD_AHEAD_MAX)
+            {
                 self.plan_slot().await;
             }
             let Some(slot) = self.ahead.pop_front() else {

@@ -1,6 +1,7 @@
 //! `driftline probe`: wires routes, the ledger, `/metrics` and the lag tables, and drains.
 
 mod costs;
+mod pacing;
 mod routes;
 mod standing;
 
@@ -8,14 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use probes::{Copies, Metrics, Output, Readiness, Route, RouteSpec, Setting, Summary, SystemClock};
+use probes::{Copies, Metrics, Output, Pace, Readiness, Route, RouteSpec, Setting, Summary, SystemClock};
+use reports::cost::Budget;
 use reports::render::{LagSummary, LagTables, RouteLag, lag_terminal};
 use reports::runs;
 use reports::tables::{RunKind, RunRow, RunStatus};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::costs::Costs;
+use self::pacing::Pacing;
 pub(crate) use self::routes::route;
 use self::standing::Standing;
 use super::{Context, print};
@@ -119,7 +122,8 @@ pub(crate) async fn measure(
     let row = start(context, &run, &plan.specs)?;
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
     plan.show(&metrics);
-    let costs = Costs::of(context, &run, std::mem::take(&mut plan.metered))?;
+    let costs = Arc::new(Costs::of(context, &run, std::mem::take(&mut plan.metered))?);
+    let pacing = pacing(context, &costs, &metrics, plan.pace)?;
     let copies = copies(context)?;
     let standing = Standing::new(context, metrics.clone(), copies.as_ref().map(Copies::figures));
     let stated = standing.writers();
@@ -153,6 +157,7 @@ pub(crate) async fn measure(
         seed: rand::random(),
     };
     let standing = tokio::spawn(standing.run(service.child_token()));
+    let pacing = pacing.map(|pacing| tokio::spawn(pacing.run(service.child_token())));
     let measured = probes::run(plan.specs, setting).await;
     let copied = last_copies(copies).await;
     let written = writer
@@ -164,6 +169,12 @@ pub(crate) async fn measure(
         .await
         .context("the watch of the state folder")
         .map_err(Failure::cannot_tell)?;
+    if let Some(pacing) = pacing {
+        pacing
+            .await
+            .context("the guard of the budget")
+            .map_err(Failure::cannot_tell)?;
+    }
     let served = server
         .await
         .context("the metrics service")
@@ -184,6 +195,24 @@ pub(crate) async fn measure(
             Ok(measured)
         });
     finish(context, row, result)
+}
+
+/// The guard of the budget, where there is one and something to guard.
+fn pacing(
+    context: &Context,
+    costs: &Arc<Costs>,
+    metrics: &Arc<Metrics>,
+    pace: watch::Sender<Pace>,
+) -> Result<Option<Pacing>, Failure> {
+    let Some(usd_per_hour) = context.config.probe.budget_usd_per_hour else {
+        return Ok(None);
+    };
+    let budget = Budget::new(usd_per_hour).map_err(|error| Failure::refused(anyhow!("probe: {error}")))?;
+    if costs.is_empty() {
+        tracing::info!("no route is paid for by the request, so the budget slows nothing");
+        return Ok(None);
+    }
+    Ok(Some(Pacing::new(budget, costs.clone(), metrics.clone(), pace)))
 }
 
 /// Starts to copy the ledger to its places, if there are any.

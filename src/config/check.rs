@@ -36,6 +36,7 @@ pub(super) fn whole(config: &Config, spans: &Spans<'_>) -> Result<(), ConfigErro
             }
         }
     }
+    budget(config, spans)?;
     key_hash(config, spans)
 }
 
@@ -225,6 +226,16 @@ fn own_sites(
         }
     }
     Ok(())
+}
+
+fn budget(config: &Config, spans: &Spans<'_>) -> Result<(), ConfigError> {
+    let Some(usd_per_hour) = config.probe.budget_usd_per_hour else {
+        return Ok(());
+    };
+    let checked = reports::cost::Budget::new(usd_per_hour);
+    checked
+        .map(drop)
+        .map_err(|error| spans.fault(&["probe", "budget_usd_per_hour"], error))
 }
 
 fn key_hash(config: &Config, spans: &Spans<'_>) -> Result<(), ConfigError> {

@@ -90,6 +90,15 @@ fn an_unknown_key_is_named_with_the_nearest_known_one() {
 }
 
 #[test]
+fn a_budget_is_printed_and_one_that_is_none_is_refused() {
+    let with = |budget: &str| format!("{GOOD}[probe]\nbudget_usd_per_hour = {budget}\n");
+    let printed = print(&with("0.05")).expect(0).stdout;
+    assert!(printed.contains("[probe]\nbudget_usd_per_hour = 0.05\n"), "{printed}");
+    assert_eq!(print(&printed).expect(0).stdout, printed);
+    refused(&with("0"), "19:23", &["a budget of 0 dollars an hour is none"]);
+}
+
+#[test]
 fn an_unknown_store_is_named() {
     refused(
         &GOOD.replace("[dataset.pay.aurora]", "[dataset.pay.arora]"),

@@ -131,6 +131,18 @@ pub(crate) const REQUEST_UNITS: Name = Name::counter(
     "driftline_request_units",
     "Units of the store's price list that requests consumed",
 );
+pub(crate) const PACE: Name = Name::gauge(
+    "driftline_pace_ratio",
+    "Share of their rate at which paid routes are probed to stay within the budget; absent without a budget",
+);
+pub(crate) const SPENDING: Name = Name::gauge(
+    "driftline_spending_usd_per_hour",
+    "Dollars that the probe spends in an hour at its pace; absent without a budget, or while nothing was spent",
+);
+pub(crate) const BUDGET: Name = Name::gauge(
+    "driftline_budget_usd_per_hour",
+    "Dollars that the probe may spend in an hour; absent without a budget",
+);
 pub(crate) const POSTGRES_LAG: Name =
     Name::gauge("postgres_replication_lag_seconds", "Lag by PostgreSQL's own account");
 pub(crate) const POSTGRES_LAG_BYTES: Name = Name::gauge(
@@ -166,7 +178,7 @@ pub(crate) const BUILD: Name = Name {
 };
 
 /// All of them.
-pub(crate) const ALL: [Name; 35] = [
+pub(crate) const ALL: [Name; 38] = [
     LAG_LOW,
     LAG_HIGH,
     WRITE,
@@ -190,6 +202,9 @@ pub(crate) const ALL: [Name; 35] = [
     UNVERIFIED,
     REQUESTS,
     REQUEST_UNITS,
+    PACE,
+    SPENDING,
+    BUDGET,
     POSTGRES_LAG,
     POSTGRES_LAG_BYTES,
     SERIES_DROPPED,

@@ -293,6 +293,11 @@ fn told_figures(writing: &mut Writing<'_>, told: &Told) -> fmt::Result {
             (labels, ConstGauge::new(value))
         }),
     )?;
+    let budget = told.budget.as_ref();
+    let alone = |value: Option<f64>| value.map(|value| (Labels::new(), ConstGauge::new(value)));
+    writing.series(&names::PACE, alone(budget.map(|budget| budget.pace)))?;
+    writing.series(&names::SPENDING, alone(budget.and_then(|budget| budget.usd_per_hour)))?;
+    writing.series(&names::BUDGET, alone(budget.map(|budget| budget.budget_usd_per_hour)))?;
     let events = told.events.iter();
     writing.series(
         &names::EVENT_ACTIVE,

@@ -44,6 +44,7 @@ impl Rig {
             secondary_status: None,
             settings: Config::default(),
             polling: Polling::AURORA,
+            pace: None,
             single_writer: true,
         };
         let live = Arc::new(Live::new(Tracker::new("e", true, 1_000)));

@@ -67,6 +67,19 @@ pub struct PlaceFigures {
     pub failures: u64,
 }
 
+/// How a budget holds the probe.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BudgetFigures {
+    /// The share of their rate at which routes run whose requests are paid for.
+    pub pace: f64,
+    /// Dollars that the probe may spend in an hour.
+    pub budget_usd_per_hour: f64,
+    /// Dollars that it spends in an hour at this pace, about; `None`: nothing that has a price was spent.
+    pub usd_per_hour: Option<f64>,
+    /// The same in words.
+    pub words: String,
+}
+
 /// The requests of one end.
 #[derive(Debug)]
 pub(crate) struct Metered {
@@ -86,6 +99,7 @@ pub(crate) struct Told {
     pub(crate) reconciled: Vec<Reconciled>,
     pub(crate) ledger: Option<LedgerFigures>,
     pub(crate) metered: Vec<Metered>,
+    pub(crate) budget: Option<BudgetFigures>,
 }
 
 impl Metrics {
@@ -120,6 +134,11 @@ impl Metrics {
     /// What the newest reconciliations found, in place of what was told before.
     pub fn set_reconciled(&self, reconciled: Vec<Reconciled>) {
         self.board.told().reconciled = reconciled;
+    }
+
+    /// How the budget holds the probe now.
+    pub fn set_budget(&self, figures: BudgetFigures) {
+        self.board.told().budget = Some(figures);
     }
 
     /// The state of the ledgers.

@@ -5,19 +5,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard};
 
 use stores::CollectionLag;
+use tokio::sync::watch;
 
 use super::totals::{RouteTotals, StreamTotals};
 use crate::Accounting;
 use crate::clock::Clock;
 use crate::engine::RouteSpec;
 use crate::live::{Live, Native};
+use crate::pace::Pace;
 
 /// A stream that is shown.
 #[derive(Debug)]
 pub(crate) struct Watched {
     pub(crate) collection: Option<String>,
     pub(crate) overdue_after_us: u64,
-    pub(crate) period_us: u64,
+    period: std::time::Duration,
+    pace: Option<watch::Receiver<Pace>>,
     pub(crate) started_us: u64,
     live: Arc<Live>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -59,13 +62,20 @@ impl Watched {
         Self {
             collection: spec.collection.clone(),
             overdue_after_us: us(spec.settings.overdue_after.0),
-            period_us: us(spec.settings.rate(&spec.route.store).period()),
+            period: spec.settings.rate(&spec.route.store).period(),
+            pace: spec.pace.clone(),
             started_us: clock.now_us(),
             live,
             clock,
             totals,
             counted: Counted::default(),
         }
+    }
+
+    /// The mean gap between two canaries now, microseconds.
+    pub(crate) fn period_us(&self) -> u64 {
+        let pace = self.pace.as_ref().map_or(Pace::FULL, |pace| *pace.borrow());
+        u64::try_from(self.period.div_f64(pace.share()).as_micros()).unwrap_or(u64::MAX)
     }
 
     pub(crate) fn glance(&self) -> Glance {

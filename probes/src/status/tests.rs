@@ -71,6 +71,7 @@ fn status(routes: Vec<RouteStatus>) -> Status {
         unmeasured_beyond: 0,
         events: Vec::new(),
         reconciled: Vec::new(),
+        budget: None,
         span_us: SPAN_US,
     }
 }
@@ -118,6 +119,23 @@ fn names_cannot_break_out_of_the_page_and_a_long_list_is_counted() {
     assert!(!page.contains("<raw>") && !page.contains("<eu>"), "escaped");
     assert_eq!(page.matches("no replication rule").count(), 50);
     assert!(page.contains("<li>and 74 more</li>"));
+}
+
+#[test]
+fn a_probe_that_is_slowed_says_so() {
+    let mut status = status(vec![route(RouteState::Arriving)]);
+    let words = "the probe is slowed to 25 % of its rate to stay within $0.0090 an hour (now about $0.0090)";
+    status.budget = Some(BudgetFigures {
+        pace: 0.25,
+        budget_usd_per_hour: 0.009,
+        usd_per_hour: Some(0.009),
+        words: words.to_owned(),
+    });
+    let page = status.page();
+    assert!(
+        page.contains(&format!("<p class=\"small overdue\">{words}</p>")),
+        "{page}"
+    );
 }
 
 #[test]

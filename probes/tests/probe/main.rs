@@ -4,6 +4,7 @@ mod accuracy;
 mod copies;
 mod faults;
 mod ledger;
+mod pace;
 mod restart;
 mod rig;
 mod roles;

@@ -142,6 +142,7 @@ impl Rig {
                 ..Config::default()
             },
             polling,
+            pace: None,
         };
         let stated = watch::Sender::new(writers(1, &["use1"]));
         let setting = Setting {

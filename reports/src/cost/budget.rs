@@ -85,12 +85,20 @@ impl Budget {
     }
 }
 
-/// Asks a budget again and again, each time about what was spent since the last time.
+/// After this long, what was spent in a span counts half in what a guard goes by. Long enough that a slowed probe writes in it, so that a minute
+/// in which nothing was due is not taken for a cheap one.
+const HALF_LIFE: Duration = Duration::from_secs(600);
+
+/// Asks a budget again and again, each time about what was spent of late.
 #[derive(Debug, Clone)]
 pub struct Guard {
     budget: Budget,
     spent: Spent,
     factor: f64,
+    /// Dollars of late, the older the less.
+    usd: f64,
+    /// The time in which they were spent, reckoned at the full rate: the same weights, by the factors that were in force. Seconds.
+    full_seconds: f64,
 }
 
 impl Guard {
@@ -100,12 +108,23 @@ impl Guard {
             budget,
             spent: Spent::default(),
             factor: 1.0,
+            usd: 0.0,
+            full_seconds: 0.0,
         }
     }
 
     /// The pace from now on, given everything that was spent so far and the time since the last decision.
     pub fn decide(&mut self, spent: Spent, elapsed: Duration) -> Pace {
-        let pace = self.budget.pace(&spent.since(&self.spent), elapsed, self.factor);
+        let fades = 0.5_f64.powf(elapsed.as_secs_f64() / HALF_LIFE.as_secs_f64());
+        let lately = spent.since(&self.spent);
+        self.usd = self.usd * fades + lately.usd;
+        self.full_seconds = self.full_seconds * fades + elapsed.as_secs_f64() * self.factor;
+        let of_late = Spent {
+            usd: self.usd,
+            ..lately
+        };
+        let span = Duration::try_from_secs_f64(self.full_seconds).unwrap_or_default();
+        let pace = self.budget.pace(&of_late, span, 1.0);
         self.spent = spent;
         self.factor = pace.factor;
         pace
@@ -218,7 +237,30 @@ mod tests {
             let slowed = minute(0.04);
             assert!((slowed - 0.25).abs() < 1e-9, "{slowed}");
         }
-        assert!((minute(0.002) - 1.0).abs() < 1e-9);
+        let mut before = 0.25;
+        for _ in 0..60 {
+            let now = minute(0.002);
+            assert!(now >= before, "{now} after {before}");
+            before = now;
+        }
+        assert!((before - 1.0).abs() < 1e-9, "{before}");
+    }
+
+    /// At a fiftieth of 6/min most minutes have no canary. They are not cheap minutes.
+    #[test]
+    fn minutes_without_a_canary_do_not_let_a_slowed_probe_go() {
+        const HOURLY: f64 = 0.0072;
+        let mut guard = Guard::new(Budget::new(HOURLY).unwrap());
+        let (mut total, mut due, mut factor) = (0.0, 0.0, 1.0);
+        for _ in 0..24 * 60 {
+            due += 6.0 * factor;
+            while due >= 1.0 {
+                due -= 1.0;
+                total += 0.001;
+            }
+            factor = guard.decide(spent(total), MINUTE).factor;
+        }
+        assert!(total < 24.0 * HOURLY * 1.2, "{total} of {}", 24.0 * HOURLY);
     }
 
     #[test]

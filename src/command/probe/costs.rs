@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use probes::Route;
-use reports::cost::{Charge, PRICES_2026_11, Prices, write_costs};
+use reports::cost::{Charge, PRICES_2026_11, Prices, Spent, spent, write_costs};
 use reports::tables::TableError;
 use stores::Meter;
 
@@ -51,6 +51,17 @@ impl Costs {
         })
     }
 
+    /// Whether any route is paid for by the request.
+    pub(super) fn is_empty(&self) -> bool {
+        self.metered.is_empty()
+    }
+
+    /// What was spent so far.
+    pub(super) fn spent(&self) -> Spent {
+        let charges: Vec<Charge> = self.metered.iter().map(charge).collect();
+        spent(&charges, &self.prices)
+    }
+
     /// Writes everything so far; a later call replaces it.
     pub(super) fn write(&self) -> Result<(), TableError> {
         if self.metered.is_empty() {
@@ -68,5 +79,30 @@ fn charge(of: &Metered) -> Charge {
         site: of.site.clone(),
         collection: of.collection.clone(),
         usage: of.meter.usage(),
+    }
+}
+
+#[cfg(test)]
+impl Costs {
+    /// The costs of one end of a bucket, by the list that driftline comes with.
+    pub(super) fn for_test(meter: Arc<Meter>) -> Self {
+        let route = Route {
+            dataset: "media".to_owned(),
+            store: "s3".to_owned(),
+            primary_site: "use1".to_owned(),
+            secondary_site: "usw2".to_owned(),
+            observer: "usw2/test".to_owned(),
+        };
+        Self {
+            output: PathBuf::new(),
+            run_id: String::new(),
+            prices: Prices::parse("prices-2026-11.toml", PRICES_2026_11).unwrap(),
+            metered: vec![Metered {
+                route,
+                site: "use1".to_owned(),
+                collection: None,
+                meter,
+            }],
+        }
     }
 }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use probes::{Metrics, Polling, Rate, Route, RouteSpec, StatedWriters, Unmeasured};
+use probes::{Metrics, Pace, Polling, Rate, Route, RouteSpec, StatedWriters, Unmeasured};
 use stores::{StoreError, kafka};
+use tokio::sync::watch;
 
 use super::costs::Metered;
 use crate::command::Context;
@@ -20,7 +21,7 @@ use crate::topology::{self, Source, Unit};
 const STATUS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Everything to probe, and what is not.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Plan {
     pub(super) specs: Vec<RouteSpec>,
     /// Routes that a writer is stated for, and that could not be prepared: the probe goes on without them, and says so.
@@ -28,6 +29,8 @@ pub(super) struct Plan {
     /// Collections whose lag nobody measures.
     pub(super) unmeasured: Vec<Unmeasured>,
     pub(super) metered: Vec<Metered>,
+    /// How fast routes go that are paid for by the request.
+    pub(super) pace: watch::Sender<Pace>,
 }
 
 impl Plan {
@@ -55,7 +58,13 @@ impl Plan {
 /// What the configuration has to change first.
 pub(super) async fn plan(context: &Context, run: &Run) -> Result<Plan, Failure> {
     let observer = observer(&context.config, run);
-    let mut plan = Plan::default();
+    let mut plan = Plan {
+        specs: Vec::new(),
+        not_probed: Vec::new(),
+        unmeasured: Vec::new(),
+        metered: Vec::new(),
+        pace: watch::Sender::new(Pace::FULL),
+    };
     for unit in topology::units(&context.config) {
         for primary in unit.sites.iter().copied() {
             for secondary in unit.sites.iter().copied().filter(|site| *site != primary) {
@@ -160,6 +169,7 @@ impl Plan {
         lane: Lane,
     ) -> Result<(), Failure> {
         let route = route(unit, primary, secondary, observer);
+        let is_paid_for = lane.primary.meter.is_some() || lane.secondary.meter.is_some();
         let ends = [(primary, &lane.primary.meter), (secondary, &lane.secondary.meter)];
         for (site, meter) in ends
             .into_iter()
@@ -185,6 +195,7 @@ impl Plan {
             single_writer: unit.aurora().is_some(),
             settings,
             polling: polling(unit.store()),
+            pace: is_paid_for.then(|| self.pace.subscribe()),
         });
         Ok(())
     }
