@@ -10,6 +10,7 @@ use stores::Sighting;
 
 use crate::accounting::Accounting;
 use crate::clock::Anchor;
+use crate::intervals::Moment;
 use crate::ledger::{Frame, LedgerError, WriteFate, ledgers};
 use crate::polling::Polling;
 use crate::settled::{ClockUse, Origin, Settled};
@@ -120,6 +121,7 @@ fn follow(frame: Frame, open: &mut BTreeMap<u64, InFlight>, settled_later: &mut 
         | Frame::Reserved { .. }
         | Frame::Unknown { .. }
         | Frame::Ring { .. }
+        | Frame::Revised { .. }
         | Frame::Complete { .. } => {}
     }
 }
@@ -155,7 +157,7 @@ impl ClockLink {
     }
 
     /// Before the earlier clock's zero nothing was sent there.
-    fn earlier_us(&self, at_us: u64) -> u64 {
+    pub(crate) fn earlier_us(&self, at_us: u64) -> u64 {
         u64::try_from((i128::from(at_us) + self.offset_us).max(0)).unwrap_or(u64::MAX)
     }
 
@@ -208,6 +210,26 @@ impl Carried {
 
     pub(crate) fn epoch(&self) -> &str {
         &self.epoch
+    }
+
+    /// How minutes of it stand at an instant of this epoch. Between clocks that may be off, no poll proves how late what is unseen is.
+    pub(crate) fn moment(&self, now_us: u64, is_end: bool) -> Moment {
+        let last_miss_us = match self.link.clock {
+            ClockUse::One { .. } => self.tracker.latest_miss(),
+            ClockUse::Two { .. } => None,
+        };
+        Moment {
+            now_us: self.pace.earlier_us(now_us),
+            last_miss_us,
+            native_lag_us: None,
+            is_end,
+        }
+    }
+
+    /// As [`Tracker::missed`], where the clocks allow it.
+    pub(crate) fn missed(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let is_one = matches!(self.link.clock, ClockUse::One { .. });
+        self.tracker.missed().filter(move |_| is_one)
     }
 
     /// On which clocks its readings are taken.

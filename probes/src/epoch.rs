@@ -11,11 +11,12 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use crate::carried::{Carried, Unsettled, unsettled};
+use crate::carried::{Carried, ClockLink, Unsettled, unsettled};
 use crate::clock::Anchor;
 use crate::engine::{RouteSpec, Setting};
 use crate::intervals::Intervals;
-use crate::ledger::{Frame, Ledger};
+use crate::ledger::{Frame, Ledger, LedgerError};
+use crate::leftover::leftovers;
 use crate::live::Live;
 use crate::metrics::RouteFigures;
 use crate::native::{NativeWatch, keep_ring};
@@ -111,7 +112,7 @@ impl Epoch {
     /// Starts, runs until something ends it, drains, closes the ledger.
     pub(crate) async fn run(self) -> Result<Ended, ProbeError> {
         let origin = self.origin().await;
-        let left_open = self.left_open().await?;
+        let (left_open, minutes) = self.left_open().await?;
         let ledger = self.start_ledger(&origin).await?;
         let carried = self.carry(&left_open, &origin);
         let clocks = |unsettled: &Unsettled| {
@@ -120,6 +121,11 @@ impl Epoch {
             (unsettled.origin.epoch.clone(), (unsettled.origin.clone(), clock))
         };
         let earlier: BTreeMap<String, (Origin, ClockUse)> = left_open.iter().map(clocks).collect();
+        let linked = |(epoch, intervals): (String, Intervals)| {
+            let link = ClockLink::between(&intervals.origin().anchor, &origin.anchor);
+            (epoch, (intervals, link))
+        };
+        let leftovers = minutes.into_iter().map(linked).collect();
         let is_ordered = self.spec.reader.is_ordered();
         let tracker = Tracker::new(&origin.epoch, is_ordered, self.spec.writer.ring_slots());
         self.live.begin(tracker, carried);
@@ -129,6 +135,7 @@ impl Epoch {
             intervals: Intervals::new(origin.clone(), self.spec.settings.overdue_after.0),
             origin: origin.clone(),
             earlier,
+            leftovers,
             ledger,
             removal: Removal {
                 folder: self.setting.ledger_folder.clone(),
@@ -187,9 +194,17 @@ impl Epoch {
         }
     }
 
-    async fn left_open(&self) -> Result<Vec<Unsettled>, ProbeError> {
+    /// Canaries and minutes that earlier epochs left open.
+    async fn left_open(&self) -> Result<(Vec<Unsettled>, BTreeMap<String, Intervals>), ProbeError> {
         let (folder, stream) = (self.setting.ledger_folder.clone(), self.spec.stream.clone());
-        let found = tokio::task::spawn_blocking(move || unsettled(&folder, &stream)).await;
+        let overdue_after = self.spec.settings.overdue_after.0;
+        let found = tokio::task::spawn_blocking(move || {
+            Ok::<_, LedgerError>((
+                unsettled(&folder, &stream)?,
+                leftovers(&folder, &stream, overdue_after)?,
+            ))
+        })
+        .await;
         Ok(found.map_err(|error| ProbeError::Panicked(error.to_string()))??)
     }
 

@@ -18,7 +18,7 @@ const SETTLE_US: i64 = 1_000_000;
 
 /// Counts and values of one interval so far.
 #[derive(Debug, Default)]
-struct Minute {
+pub(crate) struct Minute {
     planned: u64,
     skipped: u64,
     seen: u64,
@@ -53,6 +53,8 @@ pub struct Intervals {
     /// Start of the next interval to open: each minute of the epoch gives a row, also one without canaries.
     next_start_us: i64,
     saturated: u64,
+    /// The epoch ended then: nothing was observed afterwards.
+    ended_us: Option<u64>,
 }
 
 /// A canary that left and is not settled.
@@ -89,7 +91,13 @@ impl Intervals {
             open: BTreeMap::new(),
             next_start_us,
             saturated: 0,
+            ended_us: None,
         }
+    }
+
+    /// Whose minutes these are.
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// A canary left.
@@ -152,6 +160,68 @@ impl Intervals {
         }
     }
 
+    /// As [`settled`](Self::settled), by a later epoch; what is not known to be open is none of these minutes.
+    pub(crate) fn settled_later(&mut self, settled: &Settled) {
+        if self.open.contains_key(&settled.sequence) {
+            self.settled(settled);
+        }
+    }
+
+    /// Open canaries.
+    pub(crate) fn open_count(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Whether no minute waits for a revision.
+    pub(crate) fn is_done(&self) -> bool {
+        self.minutes.is_empty() && self.ended_us.is_some()
+    }
+
+    /// A ledger tells that this revision was made at `wall_us`: the epoch's own, or, when it is over, a later one.
+    pub(crate) fn was_revised(&mut self, start: i64, revision: u64, wall_us: i64) {
+        if self.ended_us.is_none() {
+            self.next_start_us = self.next_start_us.max(start + INTERVAL_US);
+            self.minutes.entry(start).or_default();
+        }
+        if let Some(minute) = self.minutes.get_mut(&start) {
+            minute.revisions = revision + 1;
+            minute.revise_at_us = next_revision_at(start, wall_us);
+        }
+    }
+
+    /// Takes a minute out, which is final.
+    pub(crate) fn take(&mut self, start: i64) -> Option<Minute> {
+        self.minutes.remove(&start)
+    }
+
+    /// A minute that was taken out is to be revised once more.
+    pub(crate) fn put_back(&mut self, start: i64, mut minute: Minute) {
+        minute.revise_at_us = 0;
+        self.minutes.insert(start, minute);
+    }
+
+    /// The epoch is over: writes that had not ended are of unknown outcome.
+    pub(crate) fn ended(&mut self, ended_us: u64) {
+        self.open_elapsed_minutes(self.origin.anchor.wall(ended_us), true);
+        self.ended_us = Some(ended_us);
+        for open in self.open.values_mut() {
+            open.is_unknown |= open.acked_us.is_none();
+        }
+    }
+
+    /// Leaves minutes that began before this instant as they are.
+    pub(crate) fn forget_before(&mut self, wall_us: i64) {
+        self.minutes = self.minutes.split_off(&wall_us);
+        let anchor = self.origin.anchor;
+        self.open.retain(|_, open| anchor.wall(open.planned_us) >= wall_us);
+    }
+
+    /// Leaves minutes without an open canary as they are.
+    pub(crate) fn forget_settled(&mut self) {
+        self.minutes
+            .retain(|_, minute| minute.planned != minute.settled_count());
+    }
+
     /// Values that no HDR histogram could hold, so far.
     pub fn saturated(&self) -> u64 {
         self.saturated
@@ -185,12 +255,12 @@ impl Intervals {
                 open: &self.open,
                 overdue_after_us: self.overdue_after_us,
                 moment,
+                ended_us: self.ended_us,
             }
             .row(start, minute, is_final);
             rows.push(row);
             minute.revisions += 1;
-            let since_end = (wall - start - INTERVAL_US).max(INTERVAL_US);
-            minute.revise_at_us = wall + since_end;
+            minute.revise_at_us = next_revision_at(start, wall);
             if is_final {
                 self.saturated += saturated;
                 done.push(start);
@@ -201,6 +271,9 @@ impl Intervals {
     }
 
     fn open_elapsed_minutes(&mut self, wall: i64, is_end: bool) {
+        if self.ended_us.is_some() {
+            return;
+        }
         while self.next_start_us + INTERVAL_US <= wall || (is_end && self.next_start_us <= wall) {
             self.minutes.entry(self.next_start_us).or_default();
             self.next_start_us += INTERVAL_US;
@@ -213,12 +286,18 @@ pub(crate) fn start_of(wall_us: i64) -> i64 {
     wall_us - wall_us.rem_euclid(INTERVAL_US)
 }
 
+/// When the time since the end of the minute has doubled.
+fn next_revision_at(start: i64, wall_us: i64) -> i64 {
+    wall_us + (wall_us - start - INTERVAL_US).max(INTERVAL_US)
+}
+
 /// What a row is made from, beside its own minute.
 struct Rendering<'a> {
     origin: &'a Origin,
     open: &'a BTreeMap<u64, Open>,
     overdue_after_us: u64,
     moment: &'a Moment,
+    ended_us: Option<u64>,
 }
 
 /// The open canaries of one minute, counted.
@@ -281,7 +360,11 @@ impl Rendering<'_> {
             write_failed: minute.write_failed,
             write_unknown: minute.write_unknown + waiting.unknown,
             skipped: minute.skipped,
-            gap_us: gap_us(&origin.anchor, start, moment),
+            gap_us: gap_us(
+                &origin.anchor,
+                start,
+                self.ended_us.or_else(|| moment.is_end.then_some(moment.now_us)),
+            ),
             low: low.quantiles(),
             high: high.quantiles(),
             oldest_unseen_us: waiting.oldest_us,
@@ -293,15 +376,11 @@ impl Rendering<'_> {
     }
 }
 
-/// The part of the interval before the epoch began and, at the end of the probe, after it.
-fn gap_us(anchor: &Anchor, start: i64, moment: &Moment) -> u64 {
+/// The part of the interval before the epoch began and, when it is over, after it.
+fn gap_us(anchor: &Anchor, start: i64, ended_us: Option<u64>) -> u64 {
     let end = start + INTERVAL_US;
     let before = anchor.wall_us.clamp(start, end) - start;
-    let after = if moment.is_end {
-        end - anchor.wall(moment.now_us).clamp(start, end)
-    } else {
-        0
-    };
+    let after = ended_us.map_or(0, |ended| end - anchor.wall(ended).clamp(start, end));
     u64::try_from(before + after).unwrap_or(0)
 }
 

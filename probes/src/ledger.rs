@@ -138,6 +138,20 @@ pub enum Frame {
         #[serde(default = "whole_ring")]
         covers: Covers,
     },
+    /// A row of `lag_intervals` was made; a later one has a higher revision.
+    Revised {
+        /// The earlier epoch whose minute it is; `None`: this one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        epoch: Option<String>,
+        /// Start of the minute, microseconds since 1970 UTC.
+        start_us: i64,
+        /// Its revision.
+        revision: u64,
+        /// All canaries of the minute are settled.
+        is_final: bool,
+        /// When it was made, on the clock of this epoch.
+        at_us: u64,
+    },
     /// Every frame about things before this instant is on the disk.
     Complete {
         /// The instant.

@@ -21,6 +21,7 @@ mod error;
 mod histogram;
 mod intervals;
 mod ledger;
+mod leftover;
 mod live;
 mod lookout;
 mod metrics;

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::carried::{Carried, ClockLink};
 use crate::clock::Clock;
 use crate::intervals::{Intervals, Moment};
 use crate::ledger::{Frame, Ledger, LedgerError, remove_old};
@@ -62,6 +63,8 @@ pub(crate) struct Recorder {
     pub(crate) origin: Origin,
     /// Earlier epochs whose canaries may still settle, and the clocks of their readings.
     pub(crate) earlier: BTreeMap<String, (Origin, ClockUse)>,
+    /// Minutes of earlier epochs that are not final, and how this clock reads on theirs.
+    pub(crate) leftovers: BTreeMap<String, (Intervals, ClockLink)>,
     pub(crate) ledger: Ledger,
     pub(crate) removal: Removal,
     pub(crate) intervals: Intervals,
@@ -152,7 +155,7 @@ impl Recorder {
                     }
                     self.start_sync()?;
                 }
-                _ = revise.tick() => self.revise(false),
+                _ = revise.tick() => self.revise(false)?,
             }
         }
     }
@@ -209,13 +212,14 @@ impl Recorder {
             | Frame::Continued { .. }
             | Frame::Carried { .. }
             | Frame::Ring { .. }
+            | Frame::Revised { .. }
             | Frame::Complete { .. }
             | Frame::Closed { .. } => {}
         }
         Ok(())
     }
 
-    /// It counts in the interval in which it settled; minutes of its own epoch are not written again.
+    /// In the figures it counts when it settled; the minute in which it was planned is revised.
     fn settle_earlier(&mut self, epoch: &str, settled: &Settled) {
         let Some((origin, clock)) = self.earlier.get(epoch) else {
             return;
@@ -228,6 +232,9 @@ impl Recorder {
                 seen_us: None,
                 ..*settled
             });
+        }
+        if let Some((intervals, _)) = self.leftovers.get_mut(epoch) {
+            intervals.settled_later(settled);
         }
         let sample = Box::new(settled.sample_on(origin, *clock));
         self.state.backlog.push_back(Row::Earlier(sample));
@@ -285,7 +292,7 @@ impl Recorder {
         Ok(self.ledger.append(&Frame::Complete { until_us })?)
     }
 
-    fn revise(&mut self, is_end: bool) {
+    fn revise(&mut self, is_end: bool) -> Result<(), ProbeError> {
         let last_miss_us = {
             let tracker = self.live.tracker();
             for (sequence, sent_us) in tracker.missed() {
@@ -300,10 +307,53 @@ impl Recorder {
             is_end,
         };
         let rows = self.intervals.revise(&moment);
-        self.state
-            .backlog
-            .extend(rows.into_iter().map(|row| Row::Interval(Box::new(row))));
+        self.hand_over(None, rows, moment.now_us)?;
+        self.revise_leftovers(moment.now_us, is_end)?;
         self.note_backlog();
+        Ok(())
+    }
+
+    fn revise_leftovers(&mut self, now_us: u64, is_end: bool) -> Result<(), ProbeError> {
+        let mut revised = Vec::new();
+        {
+            let carried = self.live.carried();
+            for (epoch, (intervals, link)) in &mut self.leftovers {
+                let watched = carried.watched.iter().find(|one| one.epoch() == epoch);
+                let moment = match watched {
+                    Some(watched) => watched.moment(now_us, is_end),
+                    None => Moment {
+                        now_us: link.earlier_us(now_us),
+                        last_miss_us: None,
+                        native_lag_us: None,
+                        is_end,
+                    },
+                };
+                for (sequence, sent_us) in watched.into_iter().flat_map(Carried::missed) {
+                    intervals.missed(sequence, sent_us);
+                }
+                revised.push((epoch.clone(), intervals.revise(&moment)));
+            }
+        }
+        self.leftovers.retain(|_, (intervals, _)| !intervals.is_done());
+        for (epoch, rows) in revised {
+            self.hand_over(Some(epoch), rows, now_us)?;
+        }
+        Ok(())
+    }
+
+    fn hand_over(&mut self, epoch: Option<String>, rows: Vec<LagInterval>, at_us: u64) -> Result<(), ProbeError> {
+        for row in rows {
+            self.ledger.append(&Frame::Revised {
+                epoch: epoch.clone(),
+                start_us: row.interval_start_us,
+                revision: row.revision,
+                is_final: row.is_final,
+                at_us,
+            })?;
+            self.state.is_dirty = true;
+            self.state.backlog.push_back(Row::Interval(Box::new(row)));
+        }
+        Ok(())
     }
 
     /// Everything on the disk, then everything handed over.
@@ -311,7 +361,7 @@ impl Recorder {
         if let Some((_, handle)) = self.state.syncing.take() {
             join(handle.await)?;
         }
-        self.revise(true);
+        self.revise(true)?;
         self.ledger.append(&Frame::Closed { at_us, pending })?;
         self.ledger.append(&Frame::Complete { until_us: at_us })?;
         let mut ledger = self.ledger;

@@ -117,6 +117,7 @@ impl Replayed {
             | Frame::Sent { .. }
             | Frame::Acked { .. }
             | Frame::Unknown { .. }
+            | Frame::Revised { .. }
             | Frame::Settled(_) => {}
             Frame::Earlier { epoch, settled } => {
                 self.earlier

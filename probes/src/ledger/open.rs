@@ -95,6 +95,7 @@ impl OpenCanaries {
             | Frame::Unknown { .. }
             | Frame::Earlier { .. }
             | Frame::Ring { .. }
+            | Frame::Revised { .. }
             | Frame::Complete { .. }
             | Frame::Closed { .. } => None,
         }

@@ -1,8 +1,9 @@
 //! What was in flight when a probe died, and two probes on one stream.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use probes::{Accounting, CLOCK_ERROR_UNKNOWN_US, FinalState, LagSample};
+use probes::{Accounting, CLOCK_ERROR_UNKNOWN_US, FinalState, LagInterval, LagSample};
 use stores::memory::{Delay, Pair, Settings};
 use uuid::Uuid;
 
@@ -139,4 +140,78 @@ async fn two_probes_on_one_stream_find_each_other_and_the_older_begins_anew_abov
         assert!(summary.earlier.holds() && summary.earlier.lost == 0, "{summary:?}");
         assert!(accounting.seen > 50, "{accounting:?}");
     }
+}
+
+/// The last word on each minute, as readers of `lag_intervals` take it: the highest revision, of the newest run.
+fn last_words<'a>(rows: impl Iterator<Item = &'a LagInterval>) -> BTreeMap<(String, i64), LagInterval> {
+    let mut last: BTreeMap<(String, i64), LagInterval> = BTreeMap::new();
+    for row in rows {
+        let key = (row.epoch.clone(), row.interval_start_us);
+        if last.get(&key).is_none_or(|known| known.revision <= row.revision) {
+            last.insert(key, row.clone());
+        }
+    }
+    last
+}
+
+#[tokio::test(start_paused = true)]
+async fn minutes_of_a_killed_probe_are_revised_until_all_of_their_canaries_are_settled() {
+    let pair = quick();
+    let running = Rig::new(&pair, "10/s").start();
+    tokio::time::sleep(SECOND * 100).await;
+    pair.stall();
+    tokio::time::sleep(SECOND * 150).await;
+    // What was handed over before the kill counts but for the last rows, which never became a file.
+    let (folder, mut rows) = running.killed().await;
+    rows.retain(|row| row.interval_start_us < crate::rig::WALL + 60_000_000);
+    tokio::time::sleep(SECOND * 30).await;
+    let second = Rig::new(&pair, "10/s")
+        .folder(folder)
+        .drain(SECOND)
+        .run_for(SECOND * 45)
+        .await;
+    let first = rows[0].epoch.clone();
+    let of_first = |row: &&LagInterval| row.epoch == first;
+    let pending: u64 = last_words(rows.iter().chain(&second.intervals).filter(of_first))
+        .values()
+        .map(|row| row.pending)
+        .sum();
+    assert!((1_400..1_600).contains(&pending), "{pending} while nothing arrives");
+    pair.resume();
+    let third = Rig::new(&pair, "10/s")
+        .folder(second.folder)
+        .run_for(SECOND * 150)
+        .await;
+    let all = || rows.iter().chain(&second.intervals).chain(&third.intervals);
+    let last = last_words(all().filter(of_first));
+    for row in last.values() {
+        assert!(row.is_final && row.pending == 0, "{row:?}");
+        assert_eq!(
+            row.planned,
+            row.seen + row.skipped + row.write_failed + row.write_unknown + row.lost + row.superseded
+        );
+    }
+    let starts: Vec<i64> = last.keys().map(|(_, start)| *start).collect();
+    assert_eq!(starts.len(), 5, "each minute of the epoch, once: {starts:?}");
+    let gaps: u64 = last.values().map(|row| row.gap_us).sum();
+    assert!(
+        (49_000_000..51_000_000).contains(&gaps),
+        "{gaps}: from the kill to the end of its minute"
+    );
+    let mut samples: BTreeSet<u64> = BTreeSet::new();
+    for sample in second.samples.iter().chain(&third.samples) {
+        assert!(sample.epoch != first || samples.insert(sample.sequence), "{sample:?}");
+    }
+    // What settled before the kill was handed over to a process that is gone; the rest arrived after the stall.
+    let planned: u64 = last.values().map(|row| row.planned).sum();
+    let seen: u64 = last.values().map(|row| row.seen).sum();
+    assert!(
+        (2_300..2_700).contains(&planned) && planned - seen <= 4,
+        "{seen} of {planned}"
+    );
+    let stalled = last.values().nth(2).unwrap();
+    assert!(stalled.high.p50_us.unwrap() > 150_000_000, "{stalled:?}");
+    // A fourth start has nothing to say about the first epoch.
+    let fourth = Rig::new(&pair, "10/s").folder(third.folder).run_for(SECOND * 5).await;
+    assert_eq!(fourth.intervals.iter().filter(of_first).count(), 0);
 }

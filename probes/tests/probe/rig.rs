@@ -257,6 +257,14 @@ impl Running {
         self.folder
     }
 
+    /// As [`kill`](Self::kill), with the minutes that it had handed over.
+    pub(crate) async fn killed(self) -> (tempfile::TempDir, Vec<LagInterval>) {
+        self.probe.abort();
+        let _aborted = self.probe.await;
+        let (_, intervals) = self.taken.await.unwrap();
+        (self.folder, intervals)
+    }
+
     /// The value of a figure in the scrape.
     pub(crate) fn figure(&self, name: &str) -> Option<f64> {
         let text = self.metrics.render();
