@@ -104,8 +104,8 @@ mod tests {
         let slowed = pace.borrow().share();
         assert!((slowed - 0.25).abs() < 0.01, "{slowed}");
         let text = metrics.render();
-        assert!(text.contains("driftline_budget_usd_per_hour 0.009"), "{text}");
-        assert!(text.contains("driftline_pace_ratio 0.2"), "{text}");
+        assert!(text.contains("driftline_budget_usd_per_hour{} 0.009"), "{text}");
+        assert!(text.contains("driftline_pace_ratio{} 0.2"), "{text}");
         for _ in 0..120 {
             minute().await;
         }
