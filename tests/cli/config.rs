@@ -95,7 +95,7 @@ fn a_budget_is_printed_and_one_that_is_none_is_refused() {
     let printed = print(&with("0.05")).expect(0).stdout;
     assert!(printed.contains("[probe]\nbudget_usd_per_hour = 0.05\n"), "{printed}");
     assert_eq!(print(&printed).expect(0).stdout, printed);
-    refused(&with("0"), "19:23", &["a budget of 0 dollars an hour is none"]);
+    refused(&with("0"), "18:23", &["a budget of 0 dollars an hour is none"]);
 }
 
 #[test]
