@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
     name = "driftline",
     version,
     max_term_width = 100,
-    after_help = "EXIT CODES\n  0  consistent, GO, drained\n  1  a confirmed divergence, a proved loss, INVESTIGATE, NO-GO\n  2  decided before any comparison: usage, configuration, password, TLS, identity\n  3  could not tell: unreachable, no rights, time-out, stopped, nothing matched, INCONCLUSIVE\n\nFIRST STEPS\n  driftline demo                        the whole story on PostgreSQL servers of its own\n  driftline config print                what the configuration means\n  driftline init --print                the SQL of canary tables and roles, least privilege\n  driftline check                       what can be verified, changing nothing"
+    after_help = "EXIT CODES\n  0  consistent, GO, drained\n  1  a confirmed divergence, a proved loss, INVESTIGATE, NO-GO\n  2  decided before any comparison: usage, configuration, password, TLS, identity\n  3  could not tell: unreachable, no rights, time-out, stopped, nothing matched, INCONCLUSIVE\n\nFIRST STEPS\n  driftline demo                        the whole story on PostgreSQL servers of its own\n  driftline config print                what the configuration means\n  driftline init --print                SQL, policies and access rules of canaries, least privilege\n  driftline check                       what can be verified, changing nothing"
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -35,7 +35,7 @@ pub(crate) struct Global {
     /// Folder for Parquet, reports and journals, instead of the configuration's `output`
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,
-    /// Site that takes writes now: `usw2`, or `orders-db=usw2` for one connection. Repeat for several
+    /// Site that takes writes now: `usw2`, or `orders-db=usw2` for one connection, or a dataset that has none. Repeat for several
     #[arg(long, global = true, value_name = "[CONNECTION=]SITE")]
     pub(crate) writers: Vec<String>,
     /// What to print on standard output; `csv` with `lag` alone
@@ -80,9 +80,12 @@ pub(crate) enum LogFormat {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Create canary tables and rights, or print the SQL that does
+    /// Create what canaries need, or print the SQL, policies and access rules that do
     Init(InitArgs),
-    /// Connect and print what can be verified; changes nothing
+    /// Connect and print what can be verified, and which of the stores' own figures are collected; changes nothing
+    #[command(
+        after_help = "EXAMPLES\n  driftline check\n  driftline check --format json\n  driftline --writers usw2 check      as if usw2 took the writes"
+    )]
     Check,
     /// Write canaries, time their arrival, serve /metrics, until stopped
     Probe(ProbeArgs),
@@ -113,13 +116,13 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "EXAMPLES\n  driftline init --print > init.sql\n  driftline init --admin postgresql://admin@db.example:5432/postgres   (password from DRIFTLINE_ADMIN_PASSWORD)"
+    after_help = "EXAMPLES\n  driftline init --print > init.sql\n  driftline init --connection msk      makes the canary topic of a Kafka connection\n  driftline init --admin postgresql://admin@db.example:5432/postgres   (password from DRIFTLINE_ADMIN_PASSWORD)"
 )]
 pub(crate) struct InitArgs {
-    /// Print the SQL, connect nowhere
+    /// Print what has to be applied, and make nothing. Rules of S3 are read for it; nothing else is asked
     #[arg(long)]
     pub(crate) print: bool,
-    /// One connection only
+    /// One connection only, or a dataset that has none
     #[arg(long, value_name = "NAME")]
     pub(crate) connection: Option<String>,
     /// URL of a role that may create roles and databases; its password is read from DRIFTLINE_ADMIN_PASSWORD
@@ -270,6 +273,7 @@ pub(crate) enum Mark {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "EXAMPLE\n  driftline event end --outcome 'back on use1, reconciled'")]
 pub(crate) struct EventEndArgs {
     /// The event: its ID, or `latest`
     #[arg(long, default_value = "latest", value_name = "ID")]
@@ -334,6 +338,7 @@ pub(crate) struct LagArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
     /// Print the effective configuration, defaults filled in, secrets as references
+    #[command(after_help = "EXAMPLE\n  driftline --config driftline.toml config print")]
     Print,
 }
 
@@ -361,6 +366,7 @@ pub(crate) struct LabUpArgs {
 
 #[cfg(feature = "lab")]
 #[derive(Debug, Args)]
+#[command(after_help = "EXAMPLE\n  driftline demo --folder /tmp/driftline-demo")]
 pub(crate) struct DemoArgs {
     /// Folder for everything that the demo leaves behind; emptied first if an earlier demo made it
     #[arg(long, default_value = "driftline-demo", value_name = "DIR")]

@@ -383,11 +383,16 @@ impl Dataset {
         }
     }
 
-    /// What evidence about it depends on: everything but who writes.
+    /// What evidence about it depends on: everything but who writes, and what stands beside the measurement.
     fn basis(&self) -> serde_json::Value {
         let mut copy = self.clone();
         if let Some(writers) = copy.writers_mut() {
             *writers = None;
+        }
+        match &mut copy {
+            Self::Dynamodb(config) => config.native = None,
+            Self::S3(config) => config.native = None,
+            Self::Aurora(_) | Self::Kafka(_) => {}
         }
         match &copy {
             Self::Aurora(tables) => serde_json::json!(tables),

@@ -1,8 +1,10 @@
 //! Lanes: the series of canaries that run over a unit from one site to another. PostgreSQL and DynamoDB have one, Kafka one for each
 //! partition of its canary topic, S3 one for each replication rule.
 
+use stores::cloudwatch::beside;
 use stores::{End, StoreError, Trouble, aurora, dynamodb, kafka, s3};
 
+use crate::native;
 use crate::topology::{Source, Unit};
 
 /// A stream's name holds at most this many bytes: some stores keep it in a key.
@@ -53,11 +55,26 @@ pub(crate) async fn lanes(unit: &Unit<'_>, primary: &str, secondary: &str) -> Re
             primary: aurora::open(config, primary, aurora::Endpoint::Writer)?,
             secondary: aurora::open(config, secondary, aurora::Endpoint::Reader)?,
         }],
-        Source::Dynamodb(..) => vec![table(unit, primary, secondary).await?],
+        Source::Dynamodb(config, names) => {
+            let mut lane = table(unit, primary, secondary).await?;
+            let meter = lane.primary.meter.clone().unwrap_or_default();
+            if let Some(watch) = native::of_table(unit, config, names, (primary, secondary), meter).await? {
+                lane.primary = beside(lane.primary, watch);
+            }
+            vec![lane]
+        }
         Source::Kafka(config) => {
+            // One watch for all partitions: each question is paid for, and counted at the first of them.
+            let watch = native::of_mirror(unit, config, (primary, secondary)).await?;
+            let mut meter = watch.as_ref().map(|watch| watch.meter());
             let mut lanes = Vec::new();
             for number in kafka::partitions(config, primary).await? {
-                lanes.push(partition(unit, config, primary, secondary, number)?);
+                let mut lane = partition(unit, config, primary, secondary, number)?;
+                if let Some(watch) = &watch {
+                    lane.secondary = beside(lane.secondary, watch.clone());
+                    lane.secondary.meter = meter.take();
+                }
+                lanes.push(lane);
             }
             lanes
         }
@@ -67,7 +84,12 @@ pub(crate) async fn lanes(unit: &Unit<'_>, primary: &str, secondary: &str) -> Re
             let destination = bucket.names.get(secondary).map(String::as_str).unwrap_or_default();
             let mut lanes = Vec::new();
             for keys in rules.key_sets.iter().filter(|keys| keys.reaches(destination)) {
-                lanes.push(key_set(unit, keys, primary, secondary).await?);
+                let mut lane = key_set(unit, keys, primary, secondary).await?;
+                let meter = lane.secondary.meter.clone().unwrap_or_default();
+                if let Some(watch) = native::of_rule(unit, config, bucket, keys, (primary, secondary), meter).await? {
+                    lane.secondary = beside(lane.secondary, watch);
+                }
+                lanes.push(lane);
             }
             lanes
         }

@@ -9,6 +9,7 @@ mod events;
 mod exit;
 mod lanes;
 mod logging;
+mod native;
 mod reload;
 mod run;
 mod selection;

@@ -114,6 +114,16 @@ impl<'c> Unit<'c> {
         }
     }
 
+    /// Where its own lag is read, for stores that do not tell it themselves.
+    pub(crate) fn native(&self) -> Option<stores::aws::Native> {
+        match self.source {
+            Source::Aurora(_) => None,
+            Source::Kafka(config) => config.native,
+            Source::Dynamodb(config, _) => config.native,
+            Source::S3(config, _) => config.native,
+        }
+    }
+
     /// Its datasets of tables, where it is PostgreSQL.
     pub(crate) fn tables(&self) -> impl Iterator<Item = (&'c str, &'c Tables)> + use<'_, 'c> {
         self.datasets.iter().filter_map(|(name, dataset)| match dataset {

@@ -8,6 +8,7 @@
 
 mod account;
 mod certificates;
+mod cloudwatch;
 mod dynamodb;
 mod error;
 mod folder;
@@ -20,6 +21,7 @@ mod s3;
 mod touches;
 mod truth;
 
+pub use cloudwatch::{CloudWatch, MetricAnswer, MetricQuery, MetricRequest};
 pub use dynamodb::{DynamoPair, TableSpec};
 pub use error::LabError;
 pub use kafka::{

@@ -54,6 +54,9 @@ pub(crate) struct Live {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Native {
     pub(crate) lag_us: Option<u64>,
+    /// The instant that this lag is of, microseconds since 1970 UTC.
+    pub(crate) lag_as_of_us: Option<i64>,
+    pub(crate) pending_operations: Option<u64>,
     pub(crate) lag_bytes: Option<u64>,
     /// Roles disagree with the statement, or both ends take writes where one alone may.
     pub(crate) role_conflict: Option<bool>,

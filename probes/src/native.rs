@@ -232,8 +232,13 @@ fn combine(primary: Option<&NativeStatus>, secondary: Option<&NativeStatus>, is_
         let applied = secondary?.position?.0;
         Some(ahead.saturating_sub(applied))
     };
+    let lag = [secondary, primary].into_iter().flatten();
+    let lag = lag.filter_map(|status| Some((status.lag_us?, status.lag_as_of_us.unwrap_or(status.as_of_us))));
+    let (lag_us, lag_as_of_us) = lag.into_iter().next().unzip();
     Native {
-        lag_us: either(|status| status.lag_us),
+        lag_us,
+        lag_as_of_us,
+        pending_operations: either(|status| status.pending_operations),
         lag_bytes: either(|status| status.lag_bytes).or_else(distance),
         role_conflict: (is_conflicting || primary.and(secondary).is_some()).then_some(is_conflicting),
     }

@@ -69,6 +69,8 @@ pub struct RouteStatus {
     pub lost: u64,
     /// Lag by the store's own account; null: not collected.
     pub native_lag_us: Option<u64>,
+    /// The instant that it is of, microseconds since 1970 UTC: that of the oldest where there are several.
+    pub native_as_of_us: Option<i64>,
     /// The last quarter of an hour, oldest first; null: nothing was seen.
     pub spans: Vec<Option<Lately>>,
 }
@@ -187,6 +189,7 @@ impl RouteStatus {
             seen: sum(|part| part.glance.accounting.seen),
             lost: sum(|part| part.glance.accounting.lost),
             native_lag_us: running().filter_map(|part| part.glance.native.lag_us).max(),
+            native_as_of_us: running().filter_map(|part| part.glance.native.lag_as_of_us).min(),
             spans: Vec::new(),
         })
     }

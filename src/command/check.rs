@@ -6,6 +6,7 @@ use stores::{Collection, End, Identity, KeyShape, NativeStatus, Role, StoreError
 use super::{Context, print};
 use crate::cli::Format;
 use crate::exit::{Exit, Failure, Outcome};
+use crate::native;
 use crate::selection::Selection;
 use crate::topology::{self, Source, Unit};
 
@@ -44,6 +45,20 @@ struct PairReport {
     problem: Option<String>,
     /// What is not as the canaries between these two sites need it.
     canary_problems: Vec<String>,
+    /// What CloudWatch says, where it is asked.
+    native: Vec<NativeReport>,
+}
+
+/// One figure of the store's own that stands beside the canaries.
+#[derive(Debug, Serialize)]
+struct NativeReport {
+    /// The metric with its dimensions, and the region that publishes it.
+    figure: String,
+    lag_us: Option<u64>,
+    as_of_us: Option<i64>,
+    pending_operations: Option<u64>,
+    /// Why there is no lag.
+    not_collected: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -122,6 +137,7 @@ async fn connection(unit: &Unit<'_>, exit: &mut Exit) -> ConnectionReport {
         let mut report = pair(unit, secondary, &reached, exit);
         if report.problem.is_none() {
             report.canary_problems = pair_problems(unit, secondary, exit).await;
+            report.native = native_figures(unit, secondary, exit).await;
         }
         pairs.push(report);
     }
@@ -241,6 +257,57 @@ async fn between(unit: &Unit<'_>, primary: &str, secondary: &str) -> Result<Vec<
     }
 }
 
+/// What CloudWatch says of the route to `secondary`. That it says nothing is no fault: the canaries measure, and a figure beside them is missing.
+async fn native_figures(unit: &Unit<'_>, secondary: &str, exit: &mut Exit) -> Vec<NativeReport> {
+    let watches = match native::of_route(unit, unit.primary(), secondary).await {
+        Ok(watches) => watches,
+        Err(error) => {
+            return vec![NativeReport {
+                figure: "CloudWatch".to_owned(),
+                lag_us: None,
+                as_of_us: None,
+                pending_operations: None,
+                not_collected: Some(fault(exit, error)),
+            }];
+        }
+    };
+    let mut reports = Vec::new();
+    for watch in watches {
+        let told = watch.now().await;
+        reports.push(NativeReport {
+            figure: watch.words(),
+            lag_us: told.lag_us,
+            as_of_us: told.as_of_us,
+            pending_operations: told.operations,
+            not_collected: told.not_collected,
+        });
+    }
+    reports
+}
+
+fn native_words(native: &NativeReport) -> String {
+    let figure = &native.figure;
+    match (native.lag_us, &native.not_collected) {
+        (Some(lag_us), _) => {
+            let as_of = native
+                .as_of_us
+                .and_then(|at| jiff::Timestamp::from_microsecond(at).ok());
+            let as_of = as_of.map_or_else(String::new, |at| format!(" in the minute from {at}"));
+            let waiting = native.pending_operations;
+            let waiting = waiting.map_or_else(String::new, |waiting| format!(", {waiting} operations waiting"));
+            format!("    native lag {lag_us} us{as_of}{waiting}: {figure}")
+        }
+        (None, reason) => {
+            let reason = reason.as_deref().unwrap_or("nothing was said");
+            if reason == figure {
+                format!("    native lag NOT COLLECTED: {reason}")
+            } else {
+                format!("    native lag NOT COLLECTED: {figure}: {reason}")
+            }
+        }
+    }
+}
+
 fn pair(unit: &Unit<'_>, secondary: &str, reached: &[(String, Identity)], exit: &mut Exit) -> PairReport {
     let identity = |site: &str| {
         reached
@@ -254,6 +321,7 @@ fn pair(unit: &Unit<'_>, secondary: &str, reached: &[(String, Identity)], exit: 
         relation: None,
         problem: None,
         canary_problems: Vec::new(),
+        native: Vec::new(),
     };
     let (Some(a), Some(b)) = (identity(unit.primary()), identity(secondary)) else {
         report.problem = Some("not both ends could be reached".to_owned());
@@ -350,6 +418,7 @@ fn words(report: &Report) -> String {
                     .iter()
                     .map(|problem| format!("    canaries: PROBLEM: {problem}")),
             );
+            lines.extend(pair.native.iter().map(native_words));
         }
         for dataset in &connection.datasets {
             dataset_words(dataset, &mut lines);
@@ -387,6 +456,8 @@ fn site_words(site: &SiteReport, lines: &mut Vec<String>) {
             figure(status.lag_bytes, "bytes"),
             status.link.as_deref().unwrap_or("not visible to this role")
         ));
+        let why = status.not_collected.iter();
+        lines.extend(why.map(|reason| format!("    own lag not collected: {reason}")));
         if status.is_logical {
             lines.push(
                 "    PROBLEM: takes part in logical replication: its tables are not verified by this version"

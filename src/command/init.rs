@@ -85,6 +85,20 @@ async fn make(units: &[&Unit<'_>]) -> Outcome {
 
 /// What somebody has to apply to one site: SQL, policies, access rules.
 async fn text_of(unit: &Unit<'_>, site: &str) -> Result<String, Failure> {
+    let text = canary_text(unit, site).await?;
+    Ok(if unit.native().is_some() {
+        // IAM cannot limit this right to single metrics.
+        format!(
+            "{text}\n# And for `native = \"cloudwatch\"`, whichever region is asked:\n\
+             {{\"Version\": \"2012-10-17\", \"Statement\": [{{\"Sid\": \"NativeLag\", \"Effect\": \"Allow\", \
+             \"Action\": \"cloudwatch:GetMetricData\", \"Resource\": \"*\"}}]}}\n"
+        )
+    } else {
+        text
+    })
+}
+
+async fn canary_text(unit: &Unit<'_>, site: &str) -> Result<String, Failure> {
     Ok(match unit.source {
         Source::Aurora(_) => aurora::init_sql(&spec(unit)?),
         Source::Dynamodb(config, names) => dynamodb::init_text(config, names, site, unit.aws(site)?, None)?,

@@ -58,9 +58,11 @@ fn connection_sites(
     connection: &Connection,
 ) -> Result<(), ConfigError> {
     let base = ["connection", name, connection.store()];
-    if let Connection::Aurora(aurora) = connection
-        && let Err(problem) = aurora.check()
-    {
+    let checked = match connection {
+        Connection::Aurora(aurora) => aurora.check(),
+        Connection::Kafka(kafka) => kafka.check(),
+    };
+    if let Err(problem) = checked {
         return Err(spans.fault(&base, format!("connection `{name}`: {problem}")));
     }
     let sites = connection.sites();

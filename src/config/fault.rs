@@ -117,6 +117,11 @@ fn explain(message: &str) -> (String, Option<String>) {
             continue;
         };
         let known: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
+        if written == "native" {
+            let told = "`native` belongs to [dataset.NAME.dynamodb], [dataset.NAME.s3] and [connection.NAME.kafka]; \
+                        aurora tells its lag itself, and is always asked";
+            return (format!("{ours} `{written}`"), Some(told.to_owned()));
+        }
         return (
             format!("{ours} `{written}`"),
             suggestion(written, known.iter().copied()),

@@ -1,4 +1,4 @@
-//! How a site is reached through AWS's client: region, credentials, endpoints. What DynamoDB and S3 have in common.
+//! How a site is reached through AWS's client: region, credentials, endpoints. What DynamoDB, S3 and CloudWatch have in common.
 
 use std::collections::BTreeMap;
 
@@ -43,6 +43,14 @@ pub enum Service {
     Cloudwatch,
     /// Roles.
     Sts,
+}
+
+/// `native = "cloudwatch"`: where the store's own lag is read, for stores that do not tell it themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Native {
+    /// From AWS's metrics, once a minute. Each figure is paid for.
+    Cloudwatch,
 }
 
 /// An access key. The secret half is a reference.
@@ -111,4 +119,31 @@ pub(crate) async fn load(name: &str, site: &Site) -> Result<SdkConfig> {
                 .build())
         }
     }
+}
+
+/// Of what a service or a library says, no more is repeated.
+const CAUSE_CHARS_MAX: usize = 300;
+
+/// The first line: what follows in a signature's error is the request itself, with its token.
+pub(crate) fn shortened(text: &str) -> String {
+    text.lines()
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .take(CAUSE_CHARS_MAX)
+        .collect()
+}
+
+/// The client's own text says little; what happened is further down its chain.
+pub(crate) fn in_full(error: &dyn std::error::Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    let mut cause = Some(error);
+    while let Some(inner) = cause {
+        let text = inner.to_string();
+        if parts.last() != Some(&text) {
+            parts.push(text);
+        }
+        cause = inner.source();
+    }
+    shortened(&parts.join(": "))
 }

@@ -7,6 +7,7 @@ pub mod aurora;
 pub mod aws;
 mod canary;
 mod catalog;
+pub mod cloudwatch;
 mod compare;
 #[cfg(feature = "conformance")]
 pub mod conformance;

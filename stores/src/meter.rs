@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 #[derive(Debug, Default)]
 pub struct Meter {
     counts: Mutex<BTreeMap<&'static str, Usage>>,
+    is_partial: bool,
 }
 
 /// How much of one operation was used.
@@ -21,6 +22,19 @@ pub struct Usage {
 }
 
 impl Meter {
+    /// A meter beside an end whose own requests are free and not in it.
+    pub fn partial() -> Self {
+        Self {
+            is_partial: true,
+            ..Self::default()
+        }
+    }
+
+    /// Whether it counts everything that is asked of the end.
+    pub fn is_whole(&self) -> bool {
+        !self.is_partial
+    }
+
     /// Adds to `operation`, named as in the store's price list, e.g. `PutItem`, `HeadObject`.
     pub fn count(&self, operation: &'static str, usage: Usage) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);

@@ -27,6 +27,15 @@ pub struct NativeStatus {
     pub as_of_us: i64,
     /// Lag in time by the store's own account, microseconds.
     pub lag_us: Option<u64>,
+    /// The instant that the lag is of, microseconds since 1970 UTC, where that is another one than `as_of_us`: metrics are minutes old.
+    #[serde(default)]
+    pub lag_as_of_us: Option<i64>,
+    /// Operations that wait to be replicated by the store's own account (a replication rule of S3, what an MSK Replicator has not read).
+    #[serde(default)]
+    pub pending_operations: Option<u64>,
+    /// Why a lag that was asked for is not collected, in words.
+    #[serde(default)]
+    pub not_collected: Option<String>,
     /// Lag in bytes by the store's own account.
     pub lag_bytes: Option<u64>,
     /// At a primary: the end of its log. At a secondary: what it has applied.

@@ -203,6 +203,52 @@ fn stated_writers_are_checked() {
     assert!(run("dc=usw2").expect(2).stderr.contains("unknown connection `dc`"));
 }
 
+#[test]
+fn cloudwatch_is_asked_only_where_it_has_a_figure() {
+    for (from, to) in [
+        ("buckets = [", "native = \"cloudwatch\"\nbuckets = ["),
+        (
+            "tables = [\"profiles\"",
+            "native = \"cloudwatch\"\ntables = [\"profiles\"",
+        ),
+        (
+            "tls = \"disable\"",
+            "tls = \"disable\"\nnative = \"cloudwatch\"\nreplicators = { \"use1->usw2\" = \"west\" }",
+        ),
+    ] {
+        let printed = print(&FOUR.replacen(from, to, 1)).expect(0).stdout;
+        assert!(printed.contains("native = \"cloudwatch\""), "{printed}");
+    }
+    let aurora = GOOD.replace("tables = [", "native = \"cloudwatch\"\ntables = [");
+    refused(
+        &aurora,
+        "14:1",
+        &["unknown key `native`", "aurora tells its lag itself"],
+    );
+    let aurora = GOOD.replace("auth =", "native = \"cloudwatch\"\nauth =");
+    refused(&aurora, "7:1", &["unknown key `native`", "aurora tells its lag itself"]);
+    let other = FOUR.replace("buckets = [", "native = \"cloudwach\"\nbuckets = [");
+    refused(
+        &other,
+        "17:10",
+        &["unknown kind `cloudwach`", "did you mean `cloudwatch`?"],
+    );
+    for (key, words) in [
+        ("native = \"cloudwatch\"", "names of the MSK Replicators"),
+        (
+            "replicators = { \"use1->usw2\" = \"west\" }",
+            "native = \"cloudwatch\" only",
+        ),
+        (
+            "native = \"cloudwatch\"\nreplicators = { \"use1->usw9\" = \"west\" }",
+            "`use1->usw9` is not a route",
+        ),
+    ] {
+        let text = FOUR.replace("tls = \"disable\"", &format!("tls = \"disable\"\n{key}"));
+        refused(&text, "8:13", &["connection `msk`", words]);
+    }
+}
+
 /// All four stores in one file.
 const FOUR: &str = r#"writers = ["use1"]
 [site.use1]

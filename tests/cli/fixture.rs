@@ -102,6 +102,19 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// Starts `command`. What it says goes to files beside `name`.
+    pub(crate) fn spawn(mut command: Command, name: &Path) -> Self {
+        let log = name.with_extension("log");
+        let file = |path: &Path| std::fs::File::create(path).expect("make a log file");
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(file(&name.with_extension("out")))
+            .stderr(file(&log))
+            .spawn()
+            .expect("start driftline");
+        Self { child, log }
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         send(self.child.id(), signal);
     }
@@ -243,16 +256,7 @@ impl Story {
 
     /// Starts the binary and leaves it running. Its output goes to files, so that nothing it says can block it.
     pub(crate) fn spawn(&self, name: &str, args: &[&str]) -> Running {
-        let log = self.path(&format!("{name}.log"));
-        let file = |path: &Path| std::fs::File::create(path).expect("make a log file");
-        let child = self
-            .command(args)
-            .stdin(Stdio::null())
-            .stdout(file(&self.path(&format!("{name}.out"))))
-            .stderr(file(&log))
-            .spawn()
-            .expect("start driftline");
-        Running { child, log }
+        Running::spawn(self.command(args), &self.path(name))
     }
 }
 

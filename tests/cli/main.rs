@@ -9,5 +9,6 @@ mod fixture;
 mod four_stores;
 mod full_disk;
 mod lag;
+mod native;
 mod phantoms;
 mod probing;

@@ -11,7 +11,7 @@ use crate::fixture::{Finished, Running, Story, parquet_files, wait_until};
 const TABLES: &str = "create table public.orders (id bigint primary key, note text)";
 
 /// The address that a running probe serves on, once every route has started.
-fn ready(probe: &Running) -> String {
+pub(crate) fn ready(probe: &Running) -> String {
     let mut address = String::new();
     wait_until("the probe is ready", || {
         let log = probe.log();
@@ -22,7 +22,7 @@ fn ready(probe: &Running) -> String {
     address
 }
 
-fn get(address: &str, path: &str) -> Option<(u16, String)> {
+pub(crate) fn get(address: &str, path: &str) -> Option<(u16, String)> {
     use std::io::Write as _;
     let mut stream = std::net::TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(std::time::Duration::from_secs(5))).ok()?;
@@ -37,7 +37,7 @@ fn get(address: &str, path: &str) -> Option<(u16, String)> {
     Some((code, text))
 }
 
-fn metric(address: &str, name: &str) -> Option<f64> {
+pub(crate) fn metric(address: &str, name: &str) -> Option<f64> {
     let (_, text) = get(address, "/metrics")?;
     let line = text
         .lines()
@@ -45,7 +45,7 @@ fn metric(address: &str, name: &str) -> Option<f64> {
     line.rsplit(' ').next()?.parse().ok()
 }
 
-fn seen(address: &str) -> f64 {
+pub(crate) fn seen(address: &str) -> f64 {
     let Some((_, text)) = get(address, "/metrics") else {
         return 0.0;
     };

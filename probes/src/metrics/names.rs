@@ -100,6 +100,14 @@ pub(crate) const NATIVE_LAG: Name = Name::gauge(
     "driftline_native_lag_seconds",
     "Replication lag by the store's own account; absent while it is not collected",
 );
+pub(crate) const NATIVE_AS_OF: Name = Name::gauge(
+    "driftline_native_as_of_timestamp_seconds",
+    "The instant that the store's own lag is of, seconds since 1970 UTC",
+);
+pub(crate) const NATIVE_PENDING: Name = Name::gauge(
+    "driftline_native_pending_operations",
+    "Operations that wait by the store's own account; absent while they are not collected",
+);
 pub(crate) const MIRROR_LAG: Name = Name::gauge(
     "driftline_mirror_lag_records",
     "Records that a mirrored collection is behind; absent while it is not collected",
@@ -178,7 +186,7 @@ pub(crate) const BUILD: Name = Name {
 };
 
 /// All of them.
-pub(crate) const ALL: [Name; 38] = [
+pub(crate) const ALL: [Name; 40] = [
     LAG_LOW,
     LAG_HIGH,
     WRITE,
@@ -193,6 +201,8 @@ pub(crate) const ALL: [Name; 38] = [
     OLDEST_UNSEEN,
     PENDING,
     NATIVE_LAG,
+    NATIVE_AS_OF,
+    NATIVE_PENDING,
     MIRROR_LAG,
     ROLE_CONFLICT,
     UNMEASURED,

@@ -150,11 +150,11 @@ fn routes(writing: &mut Writing<'_>, shown: &Shown) -> fmt::Result {
     Ok(())
 }
 
-/// Requests by the store's meters where there are some, else by the engine's own count: never both.
+/// Requests by the store's meters where these count all of them, else by the engine's own count: never both.
 fn requests(writing: &mut Writing<'_>, shown: &Shown, told: &Told) -> fmt::Result {
     let is_metered = |route: &Route| {
         let mut meters = told.metered.iter();
-        meters.any(|meter| meter.dataset == route.dataset && meter.store == route.store)
+        meters.any(|meter| meter.dataset == route.dataset && meter.store == route.store && meter.meter.is_whole())
     };
     let mut sums: BTreeMap<(&str, &str, &str, &str), (u64, f64)> = BTreeMap::new();
     for metered in &told.metered {
@@ -237,6 +237,16 @@ fn streams(writing: &mut Writing<'_>, shown: &Shown, told: &Told) -> fmt::Result
     }
     writing.by_collection(&names::NATIVE_LAG, native, f64::max, ConstGauge::new)?;
     writing.by_collection(&names::MIRROR_LAG, mirrored, i64::max, ConstGauge::new)?;
+    let as_of = running().filter_map(|(route, collection, glance)| {
+        let as_of_us = glance.native.lag_as_of_us?;
+        Some((collection.clone(), *route, instant(as_of_us)))
+    });
+    writing.by_collection(&names::NATIVE_AS_OF, as_of.collect(), f64::min, ConstGauge::new)?;
+    let waiting = running().filter_map(|(route, collection, glance)| {
+        let operations = glance.native.pending_operations?;
+        Some((collection.clone(), *route, count(operations)))
+    });
+    writing.by_collection(&names::NATIVE_PENDING, waiting.collect(), i64::max, ConstGauge::new)?;
 
     let by_route = |value: &dyn Fn(&Glance) -> Option<i64>| -> Vec<(Labels, ConstGauge<i64>)> {
         let mut worst: BTreeMap<&Route, i64> = BTreeMap::new();

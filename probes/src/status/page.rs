@@ -110,10 +110,22 @@ impl<'a> Row<'a> {
             },
             oldest: route.oldest_unseen_us.map_or_else(|| "none".to_owned(), duration),
             is_overdue: route.oldest_unseen_us.is_some_and(|age| age > route.overdue_after_us),
-            native: route.native_lag_us.map_or_else(|| "not collected".to_owned(), duration),
+            native: native(route),
             probed_for: duration(route.probed_for_us),
             spark: super::spark::spark(&route.spans),
         }
+    }
+}
+
+/// The store's own lag with its instant: a metric may be minutes old.
+fn native(route: &RouteStatus) -> String {
+    let Some(lag_us) = route.native_lag_us else {
+        return "not collected".to_owned();
+    };
+    let as_of = route.native_as_of_us;
+    match as_of.and_then(|at_us| jiff::Timestamp::from_microsecond(at_us).ok()) {
+        Some(at) => format!("{} at {} UTC", duration(lag_us), at.strftime("%H:%M:%S")),
+        None => duration(lag_us),
     }
 }
 

@@ -53,6 +53,7 @@ fn route(state: RouteState) -> RouteStatus {
         seen: 400_000,
         lost: u64::from(state == RouteState::RoleConflict) * 3,
         native_lag_us: arrives.then_some(0),
+        native_as_of_us: None,
         spans: spans.collect(),
     }
 }

@@ -32,7 +32,7 @@ pub(crate) struct Who {
     address: Option<String>,
     database: String,
     version: String,
-    is_aurora: bool,
+    pub(crate) is_aurora: bool,
 }
 
 impl Who {

@@ -10,6 +10,7 @@ mod compare;
 mod config;
 mod fault;
 mod fence;
+mod global;
 mod identity;
 mod init;
 mod key_type;

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use tokio_postgres::Row;
 use tokio_postgres::types::PgLsn;
 
+use super::global;
 use super::identity::{Who, identity_of, members_of};
 use super::session::Sessions;
 use crate::{Fork, NativeStatus, Position, Result, Role, Status, StoreError, Trouble};
@@ -65,6 +66,11 @@ impl Status for ReplicationStatus {
         let lease = self.sessions.lease().await?;
         let mut who = Who::ask(&lease).await.map_err(trouble)?;
         let members = members_of(&who, &self.sessions, &lease).await?;
+        if who.is_aurora {
+            return global::status(&lease, identity_of(&who, members))
+                .await
+                .map_err(trouble);
+        }
         let row = lease.query_one(FIGURES, &[]).await.map_err(trouble)?;
         let figures = Figures::read(&row).map_err(trouble)?;
         who.role = figures.role; // of the same instant as the figures
@@ -193,6 +199,9 @@ impl Figures {
             identity,
             as_of_us: self.now_us,
             lag_us,
+            lag_as_of_us: None,
+            pending_operations: None,
+            not_collected: None,
             lag_bytes,
             position: position.map(Position),
             link,

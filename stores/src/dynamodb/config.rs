@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::SiteNames;
+use crate::aws::Native;
 
 /// Tables of one dataset. Each table is a replication unit of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +19,9 @@ pub struct Config {
     /// Labels for policies and queries.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// Where the store's own lag is read. Default: nowhere, it is *not collected*.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub native: Option<Native>,
     /// Where the canaries live.
     #[serde(default)]
     pub canary: CanaryPlace,

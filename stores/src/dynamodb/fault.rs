@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::error::{ConnectorError, ProvideErrorMetadata, SdkError};
 
+use crate::aws::{in_full, shortened};
 use crate::{StoreError, Trouble};
 
 /// A request that was throttled is not sent again sooner.
 const THROTTLED_WAIT: Duration = Duration::from_millis(500);
-/// Of what a service or a library says, no more is repeated.
-const CAUSE_CHARS_MAX: usize = 300;
 
 const THROTTLED: [&str; 6] = [
     "ProvisionedThroughputExceededException",
@@ -154,30 +153,6 @@ pub(crate) fn is_rejection<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool
     };
     let status = answer.raw().status().as_u16();
     (400..500).contains(&status) && status != 408 && answer.err().code().is_some_and(|code| !code.is_empty())
-}
-
-/// The first line: what follows in a signature's error is the request itself, with its token.
-fn shortened(text: &str) -> String {
-    text.lines()
-        .next()
-        .unwrap_or_default()
-        .chars()
-        .take(CAUSE_CHARS_MAX)
-        .collect()
-}
-
-/// The client's own text says little; what happened is further down its chain.
-fn in_full(error: &dyn std::error::Error) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    let mut cause = Some(error);
-    while let Some(inner) = cause {
-        let text = inner.to_string();
-        if parts.last() != Some(&text) {
-            parts.push(text);
-        }
-        cause = inner.source();
-    }
-    shortened(&parts.join(": "))
 }
 
 #[cfg(test)]

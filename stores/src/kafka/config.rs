@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::aws::Native;
 use crate::secret::Secret;
 
 /// How to reach one cluster on each site. The mirroring between them is one replication unit.
@@ -24,6 +25,12 @@ pub struct Config {
     /// How topics are called at the other site, by route (`"use1->usw2" = "use1.{topic}"`); the same name where a route is absent.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub mapping: Mapping,
+    /// Where the store's own lag is read. Default: nowhere, it is *not collected*.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub native: Option<Native>,
+    /// The MSK Replicators, by route (`"use1->usw2" = "orders-to-west"`): wanted with `native = "cloudwatch"`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub replicators: BTreeMap<String, String>,
     /// The sites that take writes, where they are not those of the whole configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub writers: Option<Vec<String>>,
@@ -114,11 +121,41 @@ impl Config {
             }
         }
         check_mapping(&self.mapping, &self.sites)?;
+        self.check_native()?;
         let topic = &self.canary.topic;
         if !is_topic_name(topic) {
             return Err(format!("canary.topic: `{topic}` is not a name that Kafka takes"));
         }
         Ok(())
+    }
+
+    /// Metrics of MSK bear the name of a replicator: without one nothing can be asked for, and without the key nothing is.
+    fn check_native(&self) -> Result<(), String> {
+        match (self.native, self.replicators.first_key_value()) {
+            (Some(Native::Cloudwatch), None) => {
+                return Err(
+                    "native = \"cloudwatch\" needs the names of the MSK Replicators: replicators = { \"use1->usw2\" = \"NAME\" }; \
+                     what else mirrors topics has no such metrics"
+                        .to_owned(),
+                );
+            }
+            (None, Some(_)) => return Err("replicators are of use with native = \"cloudwatch\" only".to_owned()),
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+        for (route, name) in &self.replicators {
+            check_route("replicators", route, &self.sites)?;
+            if name.is_empty() {
+                return Err(format!("replicators \"{route}\": an empty name"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The MSK Replicator from `primary` to `secondary`.
+    pub fn replicator(&self, primary: &str, secondary: &str) -> Option<&str> {
+        self.replicators
+            .get(&format!("{primary}->{secondary}"))
+            .map(String::as_str)
     }
 
     /// The name at `secondary` of what is called `topic` at `primary`.
@@ -133,17 +170,22 @@ impl Config {
 /// Checks that each route of a mapping joins known sites and keeps the topic's name.
 pub(super) fn check_mapping(mapping: &Mapping, sites: &BTreeMap<String, Cluster>) -> Result<(), String> {
     for (route, template) in mapping {
-        let ends = route.split_once("->").map(|(from, to)| [from.trim(), to.trim()]);
-        let known = ends.is_some_and(|ends| ends.iter().all(|site| sites.contains_key(*site)) && ends[0] != ends[1]);
-        if !known || route.contains(' ') {
-            return Err(format!(
-                "mapping: `{route}` is not a route between two of the sites {}; write it as \"use1->usw2\"",
-                sites.keys().cloned().collect::<Vec<_>>().join(", ")
-            ));
-        }
+        check_route("mapping", route, sites)?;
         if template.matches(TOPIC_WORD).count() != 1 {
             return Err(format!("mapping \"{route}\": `{template}` must hold {TOPIC_WORD} once"));
         }
+    }
+    Ok(())
+}
+
+fn check_route(key: &str, route: &str, sites: &BTreeMap<String, Cluster>) -> Result<(), String> {
+    let ends = route.split_once("->").map(|(from, to)| [from.trim(), to.trim()]);
+    let known = ends.is_some_and(|ends| ends.iter().all(|site| sites.contains_key(*site)) && ends[0] != ends[1]);
+    if !known || route.contains(' ') {
+        return Err(format!(
+            "{key}: `{route}` is not a route between two of the sites {}; write it as \"use1->usw2\"",
+            sites.keys().cloned().collect::<Vec<_>>().join(", ")
+        ));
     }
     Ok(())
 }

@@ -140,6 +140,9 @@ impl Status for Place {
             identity,
             as_of_us,
             lag_us: None, // S3 tells none here
+            lag_as_of_us: None,
+            pending_operations: None,
+            not_collected: None,
             lag_bytes: None,
             position: None::<Position>,
             link,

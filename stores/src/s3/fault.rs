@@ -7,6 +7,7 @@ use std::time::Duration;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
+use crate::aws::in_full;
 use crate::{StoreError, Trouble};
 
 /// S3 asks to slow down; the next try goes out not before this.
@@ -55,26 +56,11 @@ where
                     status,
                     code: String::new(),
                     was_sent: was_made && !never_connected(other),
-                    cause: in_words(other),
+                    cause: in_full(other),
                 }
             }
         }
     }
-}
-
-/// An error with its causes: the outermost alone says "dispatch failure".
-fn in_words(error: &(dyn Error + 'static)) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    for _ in 0..CAUSES_MAX {
-        let Some(inner) = cause else { break };
-        let text = inner.to_string();
-        if !words.ends_with(&text) {
-            let _infallible = write!(words, ": {text}");
-        }
-        cause = inner.source();
-    }
-    words
 }
 
 /// Whether no connection ever stood, so that nothing can have been sent.

@@ -89,6 +89,7 @@ pub(crate) fn config(table: &str, own: Option<&str>) -> Config {
     Config {
         tables: vec![SiteNames::Everywhere(table.to_owned())],
         writers: None,
+        native: None,
         labels: BTreeMap::new(),
         canary: CanaryPlace {
             table: own.map(|own| SiteNames::Everywhere(own.to_owned())),

@@ -29,6 +29,8 @@ pub(crate) fn config(primary: Vec<String>, secondary: Vec<String>) -> Config {
         canary: CanaryPlace::default(),
         mapping: BTreeMap::from([("use1->usw2".to_owned(), "use1.{topic}".to_owned())]),
         writers: None,
+        native: None,
+        replicators: BTreeMap::new(),
         sites: sites
             .map(|(site, bootstrap)| (site.to_owned(), Cluster { bootstrap }))
             .into(),

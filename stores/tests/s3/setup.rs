@@ -48,6 +48,7 @@ impl Map {
                 prefix: prefix.map(str::to_owned),
             }],
             writers: None,
+            native: None,
             labels: BTreeMap::new(),
             canary: CanaryPlace::default(),
         };

@@ -189,3 +189,62 @@ async fn recovery_from_a_crash_is_no_fork() {
     .await;
     assert!(matches!(error, StoreError::Unsupported(_)), "{error:?}");
 }
+
+/// Aurora's functions as AWS documents them, and what is refused there.
+const AURORA: &str = "\
+set allow_system_table_mods = on;
+create function pg_catalog.aurora_version() returns text language sql as $$ select '15.0' $$;
+create function pg_catalog.aurora_db_instance_identifier() returns text language sql as $$ select 'reader-1' $$;
+create function pg_catalog.aurora_replica_status(out server_id text, out session_id text, out replica_lag_in_msec float8,
+    out last_update_timestamp timestamptz) returns setof record language sql as $$
+    values ('writer-1', 'MASTER_SESSION_ID', null::float8, now()), ('reader-1', 's-1', 34::float8, to_timestamp(1700000000)) $$;
+create function pg_catalog.aurora_global_db_status(out aws_region text, out highest_lsn_written int8, out durability_lag_in_msec float8,
+    out rpo_lag_in_msec float8, out last_lag_calculation_time timestamptz) returns setof record language sql as $$
+    values ('us-east-1', 93763984222::int8, -1::float8, -1::float8, to_timestamp(0)),
+           ('us-west-2', 93763984222::int8, 900::float8, 12.5::float8, to_timestamp(1700000060)) $$;
+revoke execute on function pg_catalog.pg_last_wal_replay_lsn(), pg_catalog.pg_last_wal_receive_lsn(),
+    pg_catalog.pg_last_xact_replay_timestamp(), pg_catalog.pg_current_wal_insert_lsn(), pg_catalog.pg_current_wal_lsn() from public";
+
+#[tokio::test]
+async fn aurora_is_asked_by_its_own_functions_and_by_none_that_it_refuses() {
+    let two = Two::start().await;
+    two.pair.primary().execute("app", AURORA).await.unwrap();
+    two.settled().await;
+    for site in ["use1", "usw2"] {
+        let told = status(&two, site).await;
+        assert_eq!(
+            (told.lag_us, told.lag_as_of_us),
+            (Some(12_500), Some(1_700_000_060_000_000)),
+            "{site}"
+        );
+        assert_eq!(told.link.as_deref(), Some("global database: us-west-2 12500 us behind"));
+        assert_eq!((told.position, told.lag_bytes, told.not_collected), (None, None, None));
+        assert_eq!(told.longest_transaction_us, Some(0));
+    }
+
+    // Without another region, a reader tells how far it is behind its cluster's storage.
+    let without = "set allow_system_table_mods = on; drop function pg_catalog.aurora_global_db_status()";
+    two.pair.primary().execute("app", without).await.unwrap();
+    two.settled().await;
+    let told = status(&two, "usw2").await;
+    assert_eq!(
+        (told.lag_us, told.lag_as_of_us),
+        (Some(34_000), Some(1_700_000_000_000_000))
+    );
+    assert_eq!(
+        told.link.as_deref(),
+        Some("reader of its cluster: reader-1 34000 us behind")
+    );
+
+    // The writer of a cluster without another region is behind nobody, which is no lag of 0.
+    let writer = "set allow_system_table_mods = on; create or replace function pg_catalog.aurora_db_instance_identifier() \
+                  returns text language sql as $$ select 'writer-1' $$";
+    two.pair.primary().execute("app", writer).await.unwrap();
+    two.settled().await;
+    let told = status(&two, "use1").await;
+    assert_eq!((told.lag_us, told.link), (None, None));
+    assert!(
+        told.not_collected
+            .is_some_and(|reason| reason.contains("neither in a global database"))
+    );
+}
