@@ -243,3 +243,44 @@ fn combine(primary: Option<&NativeStatus>, secondary: Option<&NativeStatus>, is_
         role_conflict: (is_conflicting || primary.and(secondary).is_some()).then_some(is_conflicting),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use stores::memory::{Pair, Settings};
+
+    use super::*;
+
+    async fn said(lag_us: Option<u64>, lag_as_of_us: Option<i64>) -> NativeStatus {
+        let status = Pair::new(Settings::default()).primary().status.unwrap();
+        NativeStatus {
+            as_of_us: 900,
+            lag_us,
+            lag_as_of_us,
+            ..status.status().await.unwrap()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lag_keeps_the_instant_of_whoever_told_it() {
+        let (metric, own, silent) = (
+            said(Some(0), Some(100)).await,
+            said(Some(7), None).await,
+            said(None, Some(5)).await,
+        );
+        let lag = |primary, secondary| {
+            let native = combine(Some(primary), Some(secondary), false);
+            (native.lag_us, native.lag_as_of_us)
+        };
+        assert_eq!(
+            lag(&metric, &silent),
+            (Some(0), Some(100)),
+            "told at the primary, as a metric"
+        );
+        assert_eq!(
+            lag(&metric, &own),
+            (Some(7), Some(900)),
+            "the secondary's own word, of now"
+        );
+        assert_eq!(lag(&silent, &silent), (None, None));
+    }
+}

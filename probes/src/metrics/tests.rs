@@ -11,6 +11,7 @@ use stores::{Meter, Usage};
 
 use super::*;
 use crate::clock::SimulatedClock;
+use crate::live::Native;
 use crate::tracker::Tracker;
 use crate::{Config, FinalState, Polling, Settled};
 
@@ -386,6 +387,59 @@ fn requests_are_counted_by_the_meter_or_by_the_engine_and_never_twice() {
     let gets = [("site", "usw2"), ("operation", "GetItem")];
     assert_eq!(rig.value("driftline_requests_total", &gets), Some(4.0));
     assert_eq!(rig.value("driftline_request_units_total", &gets), Some(2.5));
+}
+
+#[test]
+fn a_zero_of_the_store_is_shown_with_its_instant_and_beside_what_is_unseen() {
+    let rig = Rig::new();
+    let (live, _figures) = rig.watch(&route("media", "s3", "use1", "usw2"), Some("media/img/"), "a");
+    live.tracker().sent(1, 0, 0);
+    live.tracker().acked(1, 1_000_000);
+    rig.clock.advance(900_000_000);
+    live.set_native(Native {
+        lag_us: Some(0),
+        lag_as_of_us: Some(1_700_000_000_000_000),
+        pending_operations: Some(7),
+        ..Native::default()
+    });
+    let of = [("collection", "media/img/")];
+    assert_eq!(rig.value("driftline_native_lag_seconds", &of), Some(0.0));
+    assert_eq!(
+        rig.value("driftline_native_as_of_timestamp_seconds", &of),
+        Some(1_700_000_000.0)
+    );
+    assert_eq!(rig.value("driftline_native_pending_operations", &of), Some(7.0));
+    assert_eq!(
+        rig.value("driftline_oldest_unseen_seconds", &of),
+        Some(900.0),
+        "the contradiction"
+    );
+    live.set_native(Native::default());
+    for name in [
+        "driftline_native_lag_seconds",
+        "driftline_native_as_of_timestamp_seconds",
+        "driftline_native_pending_operations",
+    ] {
+        assert_eq!(rig.value(name, &of), None, "{name}: not collected is absent");
+    }
+}
+
+#[test]
+fn what_is_paid_for_beside_a_route_hides_no_requests_of_its_own() {
+    let rig = Rig::new();
+    let (live, _figures) = rig.watch(&route("events", "kafka", "use1", "usw2"), None, "a");
+    live.polls.store(9, Ordering::Relaxed);
+    let meter = Arc::new(Meter::partial());
+    let usage = Usage {
+        requests: 1,
+        units: 2.0,
+        bytes: 0,
+    };
+    meter.count("GetMetricData", usage);
+    rig.metrics.add_meter("events", "kafka", "usw2", meter);
+    let of = |operation| [("dataset", "events"), ("operation", operation)];
+    assert_eq!(rig.value("driftline_requests_total", &of("poll")), Some(9.0));
+    assert_eq!(rig.value("driftline_requests_total", &of("GetMetricData")), Some(1.0));
 }
 
 #[test]
