@@ -62,7 +62,7 @@ pub use ledger::{
 };
 pub use metrics::{
     BudgetFigures, EVENT_KINDS_MAX, Lately, LedgerFigures, METERS_MAX, Metrics, OTHER, PlaceFigures, Reconciled,
-    SERIES_MAX, STREAMS_MAX, UNMEASURED_MAX, Unmeasured, metric_names,
+    SERIES_MAX, STREAMS_MAX, UNMEASURED_MAX, Unmeasured, metric_labels, metric_names,
 };
 pub use misses::INSTANCES_MAX;
 pub use pace::{PACE_MIN, Pace};

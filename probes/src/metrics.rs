@@ -24,7 +24,7 @@ use crate::engine::RouteSpec;
 use crate::live::Live;
 
 pub use capped::{OTHER, SERIES_MAX};
-pub use names::metric_names;
+pub use names::{metric_labels, metric_names};
 pub use recent::Lately;
 pub(crate) use recent::{SPAN_US, SPANS_MAX};
 pub(crate) use told::Told;

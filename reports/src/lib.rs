@@ -4,6 +4,7 @@ pub mod cost;
 mod event;
 pub mod gate;
 pub mod lag;
+mod newest;
 pub mod render;
 pub mod runs;
 #[cfg(test)]
@@ -13,3 +14,4 @@ pub mod tables;
 pub mod views;
 
 pub use event::{Event, EventKind};
+pub use newest::{Compared, DATES_MAX, Newest, ROWS_HELD_MAX, newest};

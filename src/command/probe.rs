@@ -2,6 +2,7 @@
 
 mod costs;
 mod pacing;
+mod reconciled;
 mod routes;
 mod standing;
 
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::costs::Costs;
 use self::pacing::Pacing;
+use self::reconciled::Following;
 pub(crate) use self::routes::route;
 use self::standing::Standing;
 use super::{Context, print};
@@ -127,6 +129,8 @@ pub(crate) async fn measure(
     let copies = copies(context)?;
     let standing = Standing::new(context, metrics.clone(), copies.as_ref().map(Copies::figures));
     let stated = standing.writers();
+    let observer = routes::observer(&context.config, &run);
+    let following = Following::new(&context.config, &context.output, observer, metrics.clone());
     let readiness = Arc::new(Readiness::default());
     let service = CancellationToken::new();
     let server = serve(context, &metrics, &readiness, &service).await?;
@@ -158,6 +162,7 @@ pub(crate) async fn measure(
     };
     let standing = tokio::spawn(standing.run(service.child_token()));
     let pacing = pacing.map(|pacing| tokio::spawn(pacing.run(service.child_token())));
+    let following = tokio::spawn(following.run(service.child_token()));
     let measured = probes::run(plan.specs, setting).await;
     let copied = last_copies(copies).await;
     let written = writer
@@ -175,6 +180,10 @@ pub(crate) async fn measure(
             .context("the guard of the budget")
             .map_err(Failure::cannot_tell)?;
     }
+    following
+        .await
+        .context("the watch of the output folder")
+        .map_err(Failure::cannot_tell)?;
     let served = server
         .await
         .context("the metrics service")

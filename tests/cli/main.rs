@@ -1,5 +1,6 @@
 //! End-to-end tests: the binary as a person or a script runs it, against real PostgreSQL servers.
 
+mod alerts;
 mod comparing;
 mod config;
 mod connecting;
@@ -12,3 +13,4 @@ mod lag;
 mod native;
 mod phantoms;
 mod probing;
+mod reconciled;

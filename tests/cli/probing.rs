@@ -37,11 +37,12 @@ pub(crate) fn get(address: &str, path: &str) -> Option<(u16, String)> {
     Some((code, text))
 }
 
+/// The first series of a metric.
 pub(crate) fn metric(address: &str, name: &str) -> Option<f64> {
     let (_, text) = get(address, "/metrics")?;
     let line = text
         .lines()
-        .find(|line| line.starts_with(name) && line.as_bytes().get(name.len()) == Some(&b'{'))?;
+        .find(|line| line.starts_with(name) && matches!(line.as_bytes().get(name.len()), Some(b'{' | b' ')))?;
     line.rsplit(' ').next()?.parse().ok()
 }
 

@@ -325,6 +325,10 @@ fn told_figures(writing: &mut Writing<'_>, told: &Told) -> fmt::Result {
     writing.series(
         &names::UNVERIFIED,
         reconciled().filter_map(|(labels, one)| Some((labels, ConstGauge::new(count(one.collections_unverified?))))),
+    )?;
+    writing.series(
+        &names::RECONCILE_UNREADABLE,
+        [(Labels::new(), ConstCounter::new(told.reconcile_failures))],
     )
 }
 

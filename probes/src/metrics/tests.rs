@@ -321,6 +321,81 @@ fn every_name_is_described_and_documented() {
 }
 
 #[test]
+fn series_carry_the_labels_that_are_listed_and_all_of_them_occur() {
+    let rig = Rig::new();
+    let orders = route("orders", "aurora", "use1", "usw2");
+    let profiles = route("profiles", "dynamodb", "use1", "usw2");
+    let (live, figures) = rig.watch(&orders, None, "a");
+    let (keyed, _figures) = rig.watch(&profiles, Some("profiles"), "b");
+    for live in [&live, &keyed] {
+        live.tracker().sent(1, 0, 0);
+        live.set_native(Native {
+            lag_us: Some(1),
+            lag_bytes: Some(1),
+            role_conflict: Some(false),
+            lag_as_of_us: Some(1),
+            pending_operations: Some(1),
+        });
+    }
+    figures.settled(&seen(1, 0, 15_000));
+    let meter = Arc::new(Meter::default());
+    meter.count(
+        "GetItem",
+        Usage {
+            requests: 1,
+            units: 1.0,
+            bytes: 0,
+        },
+    );
+    rig.metrics.add_meter("profiles", "dynamodb", "usw2", meter);
+    rig.metrics
+        .set_mirror_lag(&orders, BTreeMap::from([("t".to_owned(), 1)]));
+    rig.metrics.set_event_active("failover", true);
+    rig.metrics.set_budget(BudgetFigures {
+        pace: 1.0,
+        budget_usd_per_hour: 1.0,
+        usd_per_hour: Some(1.0),
+        words: String::new(),
+    });
+    rig.metrics.set_unmeasured(vec![Unmeasured {
+        dataset: "archive".to_owned(),
+        store: "s3".to_owned(),
+        collection: "c".to_owned(),
+        reason: "no rule".to_owned(),
+    }]);
+    rig.metrics.set_reconciled(vec![Reconciled {
+        route: orders,
+        last_success_at_us: Some(1),
+        divergences_confirmed: Some(1),
+        collections_unverified: Some(1),
+    }]);
+    rig.metrics.set_ledger(LedgerFigures {
+        bytes: Some(1),
+        sync_failures: 1,
+        places: vec![PlaceFigures {
+            place: "/copy".to_owned(),
+            complete_until_us: Some(1),
+            failures: 1,
+        }],
+    });
+    let mut shown: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for ((name, labels), _) in rig.scrape() {
+        let name = ["_bucket", "_sum", "_count"]
+            .iter()
+            .find_map(|end| name.strip_suffix(end))
+            .map_or(name.clone(), str::to_owned);
+        let labels = labels.into_keys().filter(|label| label != "le");
+        shown.entry(name).or_default().extend(labels);
+    }
+    let listed: BTreeMap<String, BTreeSet<String>> = metric_names()
+        .into_iter()
+        .zip(metric_labels())
+        .map(|(name, labels)| (name, labels.iter().map(|label| (*label).to_owned()).collect()))
+        .collect();
+    assert_eq!(shown, listed);
+}
+
+#[test]
 fn what_the_program_tells_is_shown() {
     let rig = Rig::new();
     let orders = route("orders", "aurora", "use1", "usw2");

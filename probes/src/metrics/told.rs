@@ -97,6 +97,7 @@ pub(crate) struct Told {
     pub(crate) unmeasured_beyond: usize,
     pub(crate) mirror_lag: BTreeMap<Route, BTreeMap<String, u64>>,
     pub(crate) reconciled: Vec<Reconciled>,
+    pub(crate) reconcile_failures: u64,
     pub(crate) ledger: Option<LedgerFigures>,
     pub(crate) metered: Vec<Metered>,
     pub(crate) budget: Option<BudgetFigures>,
@@ -139,6 +140,12 @@ impl Metrics {
     /// How the budget holds the probe now.
     pub fn set_budget(&self, figures: BudgetFigures) {
         self.board.told().budget = Some(figures);
+    }
+
+    /// What reconciliations found could not be read. What was told before stays: it is older, and its age shows.
+    pub fn reconciled_unreadable(&self) {
+        let failures = &mut self.board.told().reconcile_failures;
+        *failures = failures.saturating_add(1);
     }
 
     /// The state of the ledgers.

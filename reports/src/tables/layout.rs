@@ -94,14 +94,7 @@ impl Span {
 /// The visible files of a table by date and name. A table without a folder has none.
 pub(crate) fn files(output: &Path, table: &str, span: Span) -> Result<Vec<PathBuf>, TableError> {
     let mut files = Vec::new();
-    let folder = output.join(table);
-    for (name, path) in entries(&folder)? {
-        let Some(text) = name.strip_prefix(PARTITION) else {
-            continue;
-        };
-        let date: Date = text
-            .parse()
-            .map_err(|_| TableError::unreadable(&path, "not a date after run_date="))?;
+    for (date, path) in partitions(output, table)? {
         if span.holds(date) {
             let visible = entries(&path)?.into_iter();
             files.extend(visible.filter(|(name, _)| is_visible(name)).map(|(_, path)| path));
@@ -109,6 +102,24 @@ pub(crate) fn files(output: &Path, table: &str, span: Span) -> Result<Vec<PathBu
     }
     files.sort();
     Ok(files)
+}
+
+/// The dates that a table has a folder for, in no order.
+pub(crate) fn dates(output: &Path, table: &str) -> Result<Vec<Date>, TableError> {
+    Ok(partitions(output, table)?.into_iter().map(|(date, _)| date).collect())
+}
+
+fn partitions(output: &Path, table: &str) -> Result<Vec<(Date, PathBuf)>, TableError> {
+    let mut partitions = Vec::new();
+    for (name, path) in entries(&output.join(table))? {
+        if let Some(text) = name.strip_prefix(PARTITION) {
+            let date = text
+                .parse()
+                .map_err(|_| TableError::unreadable(&path, "not a date after run_date="))?;
+            partitions.push((date, path));
+        }
+    }
+    Ok(partitions)
 }
 
 fn is_visible(name: &str) -> bool {

@@ -204,7 +204,7 @@ impl Plan {
 }
 
 /// How this process is called in evidence.
-fn observer(config: &Config, run: &Run) -> String {
+pub(super) fn observer(config: &Config, run: &Run) -> String {
     let here = config.here.clone().or_else(|| std::env::var("DRIFTLINE_SITE").ok());
     match here {
         Some(site) => format!("{site}/{}", run.host),
