@@ -272,6 +272,12 @@ fn empty(prometheus: &Prometheus, queries: Vec<PanelQuery>) -> Vec<PanelQuery> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failover_fires_the_rules_and_every_panel_can_be_drawn() {
     let story = Story::start(TABLES).await;
+    // Without it a standby that has applied everything cannot be told from one that hears nothing, so no lag of its own is collected.
+    let monitored = story
+        .pair
+        .primary()
+        .execute("postgres", "grant pg_monitor to driftline");
+    monitored.await.expect("grant what init calls optional");
     let probe = story.spawn("probe", &["probe"]);
     let address = ready(&probe);
     let prometheus = Prometheus::start(&address, &[]);
