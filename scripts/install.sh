@@ -2,11 +2,11 @@
 # Installs what a bare Debian 12 with Rust lacks, and says what it installs. Runs as root, or through sudo.
 #   install.sh demo   what `make demo` needs: PostgreSQL 15, compilers of C and C++, the headers of OpenSSL
 #   install.sh bench  and Python on top
-#   install.sh test   and what `make test` needs on top: Python readers of Parquet, cargo-deny, Apache Kafka, DynamoDB Local, MinIO, promtool
+#   install.sh test   and what `make test` needs on top: Python readers of Parquet, cargo-deny, Apache Kafka, DynamoDB Local, MinIO, Prometheus
 #   install.sh kafka  Apache Kafka and its mirror alone
 #   install.sh dynamodb  DynamoDB Local alone
 #   install.sh minio  MinIO alone
-#   install.sh rules  promtool alone
+#   install.sh rules  Prometheus with promtool alone
 set -euo pipefail
 
 CARGO_DENY_VERSION=0.20.2
@@ -111,10 +111,10 @@ install_minio() {
     done
 }
 
-# Prometheus, for promtool. Debian's package would start a server of its own, which nothing here needs.
+# Prometheus, for promtool and for the test that runs the rules in a server. Debian's package would start one of its own, which nothing here needs.
 install_prometheus() {
     local policy=/usr/sbin/policy-rc.d own=no status=0
-    command -v promtool >/dev/null && return
+    command -v promtool >/dev/null && command -v prometheus >/dev/null && return
     if [ ! -e "$policy" ]; then
         own=yes
         printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null

@@ -53,7 +53,7 @@ impl Following {
         }
     }
 
-    /// Until `stop`. Files are read beside the probe's runtime, never on it.
+    /// Until `stop`. Files are read on threads of their own, never on those that time canaries.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut looks = tokio::time::interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
