@@ -39,7 +39,7 @@ const LAG_ALERTS: [&str; 10] = [
 ];
 
 /// Panels that a probe of PostgreSQL has nothing to show in, and why.
-const EMPTY_PANELS: [(&str, &str); 5] = [
+const EMPTY_PANELS: [(&str, &str); 7] = [
     ("Mirror lag", "Kafka alone is mirrored by records"),
     ("Capacity units", "requests to PostgreSQL have no price list"),
     (
