@@ -40,6 +40,8 @@ const LAG_ALERTS: [&str; 10] = [
 
 /// Panels that a probe of PostgreSQL has nothing to show in, and why.
 const EMPTY_PANELS: [(&str, &str); 7] = [
+    ("Dollars an hour", "no budget is stated"),
+    ("Pace under the budget", "no budget is stated"),
     ("Mirror lag", "Kafka alone is mirrored by records"),
     ("Capacity units", "requests to PostgreSQL have no price list"),
     (
