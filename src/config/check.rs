@@ -58,13 +58,6 @@ fn connection_sites(
     connection: &Connection,
 ) -> Result<(), ConfigError> {
     let base = ["connection", name, connection.store()];
-    let checked = match connection {
-        Connection::Aurora(aurora) => aurora.check(),
-        Connection::Kafka(kafka) => kafka.check(),
-    };
-    if let Err(problem) = checked {
-        return Err(spans.fault(&base, format!("connection `{name}`: {problem}")));
-    }
     let sites = connection.sites();
     for site in &sites {
         if !config.site.contains_key(*site) {
@@ -73,6 +66,13 @@ fn connection_sites(
                 .fault_at_key(&path, format!("unknown site `{site}`"))
                 .suggest(site, config.site.keys().map(String::as_str)));
         }
+    }
+    let checked = match connection {
+        Connection::Aurora(aurora) => aurora.check(),
+        Connection::Kafka(kafka) => kafka.check(),
+    };
+    if let Err(problem) = checked {
+        return Err(spans.fault(&base, format!("connection `{name}`: {problem}")));
     }
     if sites.len() < 2 {
         return Err(spans

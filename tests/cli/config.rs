@@ -245,7 +245,7 @@ fn cloudwatch_is_asked_only_where_it_has_a_figure() {
         ),
     ] {
         let text = FOUR.replace("tls = \"disable\"", &format!("tls = \"disable\"\n{key}"));
-        refused(&text, "8:13", &["connection `msk`", words]);
+        refused(&text, "8:17", &["connection `msk`", words]);
     }
 }
 

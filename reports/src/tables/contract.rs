@@ -407,7 +407,7 @@ table! {
         high_max_us: Option<u64>,
         /// Age of the oldest unseen canary when the revision was made; NULL: none unseen.
         oldest_unseen_us: Option<u64>,
-        /// The store's own lag figure; NULL: not collected.
+        /// The store's own lag figure, minutes old where CloudWatch told it; NULL: not collected.
         native_lag_us: Option<u64>,
         /// HDR histogram of the low end, base64 of V2.
         hdr_low: Option<String>,
