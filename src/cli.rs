@@ -157,13 +157,32 @@ pub(crate) struct RpoArgs {
 pub(crate) enum ReconcileCommand {
     /// Compare all selected tables of all pairs and write coverage, chunks and divergences as Parquet
     Run(ReconcileArgs),
+    /// Pin what is to be compared and how, for workers that share the work; compares nothing
+    Plan(PlanArgs),
+    /// Compare one shard of a plan and keep its result where the plan is
+    Shard(ShardArgs),
+    /// Put the results of all shards together and write the tables
+    Merge(MergeArgs),
 }
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "EXAMPLES\n  driftline reconcile run\n  driftline reconcile run --dataset payments --format json\n  driftline reconcile run --event latest --relation independent    after a failover, the old primary back"
+    after_help = "EXAMPLES\n  driftline reconcile run\n  driftline reconcile run --dataset payments --format json\n  driftline reconcile run --event latest --relation independent    after a failover, the old primary back\n  driftline reconcile run --time-budget 20m                        as far as it gets; coverage says what remains (exit 3)\n  driftline reconcile run --resume RUN                             go on where a run was stopped or killed"
 )]
 pub(crate) struct ReconcileArgs {
+    #[command(flatten)]
+    pub(crate) select: SelectArgs,
+    /// Go on with a run of this output folder: what is committed is not compared again
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["dataset", "event", "relation", "include_values"])]
+    pub(crate) resume: Option<String>,
+    /// Begin no new chunk after this time, e.g. `20m`
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) time_budget: Option<std::time::Duration>,
+}
+
+/// What is to be compared.
+#[derive(Debug, Args)]
+pub(crate) struct SelectArgs {
     /// One dataset only; repeat for several
     #[arg(long, value_name = "NAME")]
     pub(crate) dataset: Vec<String>,
@@ -176,6 +195,44 @@ pub(crate) struct ReconcileArgs {
     /// Put the values of differing rows into the output
     #[arg(long)]
     pub(crate) include_values: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "EXAMPLES\n  driftline reconcile plan                                   below the output folder\n  driftline reconcile plan --out s3://evidence-usw2/driftline --format json\n  driftline reconcile plan --rows-per-shard 5000000          more and smaller shards\n\nIt prints where the plan is: give that to `reconcile shard --plan` and `reconcile merge --plan`."
+)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    pub(crate) select: SelectArgs,
+    /// Where the stages of the run meet: `s3://bucket/prefix` or a folder; default: the output folder
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) out: Option<probes::CopyPlace>,
+    /// Rows that one shard should hold
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) rows_per_shard: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "EXAMPLES\n  driftline reconcile shard --plan out/_work/RUN --shard 0\n  driftline reconcile shard --plan s3://evidence-usw2/driftline/_work/RUN      in a Kubernetes Indexed Job or an AWS Batch array\n\nEXIT CODES\n  0   the result is durable, also when rows differ\n  2   usage, configuration, password, TLS, identity\n  64  bad plan: none, of another version or configuration, or without such a shard\n  65  bad data: what is stored of the run is damaged\n  75  try again"
+)]
+pub(crate) struct ShardArgs {
+    /// What `reconcile plan` printed
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) plan: probes::CopyPlace,
+    /// Number of the shard; default: JOB_COMPLETION_INDEX or AWS_BATCH_JOB_ARRAY_INDEX
+    #[arg(long, value_name = "N")]
+    pub(crate) shard: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "EXAMPLE\n  driftline reconcile merge --plan out/_work/RUN --format json\n\nWhile a shard has no result it writes nothing, says which, and exits with 3. Otherwise it exits as `reconcile run` does."
+)]
+pub(crate) struct MergeArgs {
+    /// What `reconcile plan` printed
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) plan: probes::CopyPlace,
 }
 
 /// A relation as the command line writes it.

@@ -17,7 +17,7 @@ mod rpo;
 
 use std::path::PathBuf;
 
-use crate::cli::{Cli, Command, ConfigCommand, Format, FormatArg, GateCommand, Global, ReconcileCommand};
+use crate::cli::{Cli, Command, ConfigCommand, Format, FormatArg, GateCommand, Global};
 use crate::config::Config;
 use crate::exit::{Failure, Outcome};
 use crate::stated::Stated;
@@ -65,7 +65,7 @@ pub(crate) fn dispatch(cli: Cli) -> Outcome {
         Command::Check => on_runtime(check::run(&Context::load(&global)?)),
         Command::Probe(args) => probe::run(&Context::load(&global)?, &args),
         Command::Rpo(args) => on_runtime(rpo::run(&Context::load(&global)?, &args)),
-        Command::Reconcile(ReconcileCommand::Run(args)) => on_runtime(reconcile::run(&Context::load(&global)?, &args)),
+        Command::Reconcile(command) => on_runtime(reconcile::run(&Context::load(&global)?, &command)),
         Command::Event(command) => on_runtime(event::run(&Context::load(&global)?, &command)),
         Command::Gate(GateCommand::Run(args)) => gate::run(&Context::load(&global)?, &args),
         Command::Lag(args) => lag::run(&global, &args),

@@ -15,6 +15,12 @@ pub(crate) enum Exit {
     Refused,
     /// Could not tell: unreachable, no rights, time-out, stopped, unwritable output, nothing matched, unverified, INCONCLUSIVE.
     CannotTell,
+    /// `reconcile shard`: the plan is none, of another version, or has no such shard.
+    BadPlan,
+    /// `reconcile shard`: what is stored of the run is not what was written.
+    BadData,
+    /// `reconcile shard`: passing; the same command again may succeed.
+    TryAgain,
 }
 
 impl Exit {
@@ -35,6 +41,9 @@ impl Exit {
             Self::Found => 1,
             Self::Refused => 2,
             Self::CannotTell => 3,
+            Self::BadPlan => 64,
+            Self::BadData => 65,
+            Self::TryAgain => 75,
         }
     }
 }

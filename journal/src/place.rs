@@ -1,6 +1,8 @@
 //! A place that keeps copies of journals: a folder, or a bucket of S3. Objects are written whole and never changed.
 
 use std::fmt;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +12,9 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
-use object_store::{ClientOptions, ObjectStore, ObjectStoreExt as _, PutPayload, RetryConfig};
+use object_store::{
+    ClientOptions, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, RetryConfig, WriteMultipart,
+};
 
 /// Tries of one request after the first; whoever copies tries again later anyway.
 const REQUEST_RETRIES_MAX: usize = 2;
@@ -20,6 +24,12 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes of a file that are read, and of an upload that are in flight for each of [`PARTS_IN_FLIGHT_MAX`] parts.
+const FILE_PART_BYTES: usize = 5 << 20;
+
+/// Parts of one upload that are in flight.
+const PARTS_IN_FLIGHT_MAX: usize = 2;
 
 /// Where copies are kept.
 #[derive(Debug, Clone)]
@@ -96,6 +106,15 @@ pub enum PlaceError {
         wanted_bytes: u64,
         /// What is there.
         found_bytes: u64,
+    },
+    /// The place overwrites where it was told to create: two workers could both believe that they were first.
+    #[error(
+        "place {place} does not keep to `create only if absent` (If-None-Match on S3): two workers could both take themselves for the first; \
+         use a folder, AWS S3, or a store that does"
+    )]
+    NotExclusive {
+        /// The place.
+        place: String,
     },
 }
 
@@ -195,6 +214,137 @@ impl Place {
         Ok(())
     }
 
+    /// Writes a whole object unless there is one of its name; `false`: there is one, and it was left as it is. Of several that create the
+    /// same name one succeeds, if the place passes [`check_exclusive`](Self::check_exclusive).
+    ///
+    /// # Errors
+    /// `Failed`: whether it was created is not known. `NotExclusive`.
+    pub async fn create(&self, object: &str, bytes: Bytes) -> Result<bool, PlaceError> {
+        let (store, path) = self.reach("create", object, true)?;
+        let options = PutOptions {
+            mode: PutMode::Create,
+            ..PutOptions::default()
+        };
+        match store.put_opts(&path, PutPayload::from(bytes), options).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(false),
+            Err(object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. }) => {
+                Err(self.not_exclusive())
+            }
+            Err(error) => Err(self.failed("create", object, &error)),
+        }
+    }
+
+    /// Creates an object of this name twice and removes it: the second time must fail.
+    ///
+    /// # Errors
+    /// `NotExclusive`: it did not. `Failed`.
+    pub async fn check_exclusive(&self, object: &str) -> Result<(), PlaceError> {
+        let bytes = Bytes::from_static(b"whether this place creates a name only once");
+        let first = self.create(object, bytes.clone()).await?;
+        let second = self.create(object, bytes).await?;
+        self.remove(object).await?;
+        match (first, second) {
+            (true, false) => Ok(()),
+            _ => Err(self.not_exclusive()),
+        }
+    }
+
+    /// Reads a whole object, if there is one.
+    ///
+    /// # Errors
+    /// `Failed`; that it is not there is none.
+    pub async fn find(&self, object: &str) -> Result<Option<Bytes>, PlaceError> {
+        if let Kind::Folder(folder) = &self.kind
+            && matches!(folder.try_exists(), Ok(false))
+        {
+            return Ok(None);
+        }
+        let (store, path) = self.reach("read", object, false)?;
+        match store.get(&path).await {
+            Ok(got) => {
+                let bytes = got.bytes().await;
+                bytes.map(Some).map_err(|error| self.failed("read", object, &error))
+            }
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.failed("read", object, &error)),
+        }
+    }
+
+    /// Writes a file as one object, in parts, and looks whether all of it is there. Memory: the parts in flight.
+    ///
+    /// # Errors
+    /// `Failed`, `NotKept`.
+    pub async fn put_file(&self, object: &str, file: &Path) -> Result<(), PlaceError> {
+        let (store, path) = self.reach("write", object, true)?;
+        let failed = |error: object_store::Error| self.failed("write", object, &error);
+        let mut upload =
+            WriteMultipart::new_with_chunk_size(store.put_multipart(&path).await.map_err(failed)?, FILE_PART_BYTES);
+        let mut reader = File::open(file).map_err(|error| self.failed("read for upload", object, &error))?;
+        let mut wanted_bytes = 0;
+        let mut part = vec![0; FILE_PART_BYTES];
+        loop {
+            let read = reader
+                .read(&mut part)
+                .map_err(|error| self.failed("read for upload", object, &error))?;
+            if read == 0 {
+                break;
+            }
+            wanted_bytes += u64::try_from(read).unwrap_or(u64::MAX);
+            upload.wait_for_capacity(PARTS_IN_FLIGHT_MAX).await.map_err(failed)?;
+            upload.write(&part[..read]);
+        }
+        upload.finish().await.map_err(failed)?;
+        let found_bytes = store.head(&path).await.map_err(failed)?.size;
+        if found_bytes != wanted_bytes {
+            return Err(PlaceError::NotKept {
+                place: self.name.clone(),
+                object: object.to_owned(),
+                wanted_bytes,
+                found_bytes,
+            });
+        }
+        Ok(())
+    }
+
+    /// Reads an object into a file, part by part.
+    ///
+    /// # Errors
+    /// `Failed`: what is in the file is not all.
+    pub async fn fetch(&self, object: &str, file: &Path) -> Result<(), PlaceError> {
+        let (store, path) = self.reach("read", object, false)?;
+        let failed = |error: object_store::Error| self.failed("read", object, &error);
+        let writing = |error: std::io::Error| self.failed("keep a local copy of", object, &error);
+        let mut parts = store.get(&path).await.map_err(failed)?.into_stream();
+        let mut writer = File::create(file).map_err(writing)?;
+        while let Some(part) = parts.try_next().await.map_err(failed)? {
+            writer.write_all(&part).map_err(writing)?;
+        }
+        Ok(())
+    }
+
+    /// The file that an object is, where the place is a folder.
+    pub fn file(&self, object: &str) -> Option<PathBuf> {
+        match &self.kind {
+            Kind::Folder(folder) => Some(folder.join(object)),
+            Kind::Store(..) => None,
+        }
+    }
+
+    /// The place below `prefix`, of which all names begin with it.
+    #[must_use]
+    pub fn below(&self, prefix: &str) -> Self {
+        let name = format!("{}/{prefix}", self.name);
+        let kind = match &self.kind {
+            Kind::Folder(folder) => Kind::Folder(folder.join(prefix)),
+            Kind::Store(store, above) if above.as_ref().is_empty() => {
+                Kind::Store(store.clone(), ObjectPath::from(prefix))
+            }
+            Kind::Store(store, above) => Kind::Store(store.clone(), ObjectPath::from(format!("{above}/{prefix}"))),
+        };
+        Self { name, kind }
+    }
+
     /// Reads a whole object.
     ///
     /// # Errors
@@ -278,6 +428,12 @@ impl Place {
                     .with_automatic_cleanup(true);
                 Ok((Arc::new(store), ObjectPath::from(object)))
             }
+        }
+    }
+
+    fn not_exclusive(&self) -> PlaceError {
+        PlaceError::NotExclusive {
+            place: self.name.clone(),
         }
     }
 

@@ -42,6 +42,8 @@ pub(crate) struct Comparison<'a> {
     pub(crate) recorder: &'a Recorder,
     pub(crate) listener: Listener<'a>,
     pub(crate) shutdown: &'a CancellationToken,
+    /// Why no chunk can be compared by this plan any more.
+    pub(crate) unfit: Option<&'a str>,
 }
 
 /// Why a chunk was not brought to its end.
@@ -65,17 +67,20 @@ impl From<StoreError> for Stop {
 }
 
 impl Comparison<'_> {
-    /// Compares one chunk and commits it.
+    /// Compares one chunk and commits it; `false`: it was cut off, and nothing of it counts.
     ///
     /// # Errors
     /// Only when the journal cannot be written.
-    pub(crate) async fn chunk(&self, chunk_id: u64, part: Part) -> journal::Result<(Chunk, Counts)> {
+    pub(crate) async fn chunk(&self, chunk_id: u64, part: Part) -> journal::Result<bool> {
         let counts = Mutex::new(Counts::default());
         let mut chunk = self.begin(chunk_id, part);
-        let ended = tokio::select! {
-            biased;
-            () = self.shutdown.cancelled() => Err(Stop::Failed("cancelled".to_owned())),
-            ended = self.compare(&mut chunk, &counts) => ended,
+        let ended = match self.unfit {
+            Some(reason) => Err(Stop::Failed(reason.to_owned())),
+            None => tokio::select! {
+                biased;
+                () = self.shutdown.cancelled() => return Ok(false),
+                ended = self.compare(&mut chunk, &counts) => ended,
+            },
         };
         let counts = counts.into_inner().unwrap_or_else(PoisonError::into_inner);
         chunk.state = match ended {
@@ -98,7 +103,8 @@ impl Comparison<'_> {
         self.recorder.append(&Frame::Commit {
             collection: self.name.to_owned(),
             chunk_id: Some(chunk_id),
-            transient: counts.transient,
+            counts,
+            finished_at_us: crate::now_us(),
         })?;
         (self.listener)(Event::ChunkDone {
             collection: self.name.to_owned(),
@@ -106,7 +112,7 @@ impl Comparison<'_> {
             state: chunk.state,
             rows: chunk.primary.map(|digest| digest.count),
         });
-        Ok((chunk, counts))
+        Ok(true)
     }
 
     fn begin(&self, chunk_id: u64, part: Part) -> Chunk {

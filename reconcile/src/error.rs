@@ -27,7 +27,31 @@ pub enum ReconcileError {
     /// The run was asked to end while it was being planned: nothing was compared.
     #[error("stopped before anything was compared")]
     Stopped,
+    /// There is no plan, or one that this program must not carry out. Plan again, or use the program that made it.
+    #[error("{0}")]
+    OtherPlan(String),
+    /// A journal or an object is not what was written. Restore it, or do its shard again.
+    #[error("bad data: {0}")]
+    Corrupt(String),
+    /// Shards have no result yet, so there is nothing to put together. Run them, then merge.
+    #[error("nothing is merged: no result yet of shard {}; run each with `driftline reconcile shard`, then merge again", some(.0))]
+    Incomplete(Vec<u64>),
+    /// The place of the run could not be read or written.
+    #[error("the place of the run: {0}")]
+    Place(#[from] journal::PlaceError),
     /// The evidence could not be written, so nothing more was compared. What was committed before is kept.
     #[error("the run was stopped because its evidence cannot be written: {0}")]
     Journal(#[from] journal::Error),
+}
+
+/// Shards that a message names; the others are counted.
+const NAMED_MAX: usize = 20;
+
+fn some(shards: &[u64]) -> String {
+    let named: Vec<_> = shards.iter().take(NAMED_MAX).map(u64::to_string).collect();
+    let named = named.join(", ");
+    match shards.len().saturating_sub(NAMED_MAX) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
 }

@@ -1,4 +1,4 @@
-//! Plan, digest comparison, narrowing, recheck; ends at a journal.
+//! Plan, shards, merge; in a shard digest comparison, narrowing, recheck. Ends at a journal.
 //!
 //! The one rule of this crate: nothing is equal that was not verified. Whatever could not be compared, read again or proved to be no
 //! longer in flight is counted, with its reason, and makes the run incomplete.
@@ -7,11 +7,14 @@
 //! secondary showed is what the primary showed at a nearby instant; a hot value that is wrong by exactly what was in flight between
 //! the two looks equal in that look, and is found by the next one.
 
+mod attempt;
 mod compare;
+mod coverage;
 mod disclose;
 mod error;
 mod explain;
 mod link;
+mod merge;
 mod narrow;
 mod origin;
 mod outcome;
@@ -22,18 +25,28 @@ mod record;
 mod request;
 mod retry;
 mod run;
+mod run_plan;
 mod schema;
+mod session;
+mod shard;
 mod vote;
+mod workplace;
 
+pub use attempt::SHARD_KIND;
 pub use error::ReconcileError;
+pub use merge::Summary;
 pub use outcome::*;
-pub use plan::{Cut, Plan, PlannedCollection, RowPlan, Work};
+pub use plan::{Cut, ENCODING_VERSION, Plan, PlannedCollection, RowPlan, Work};
 pub use progress::Event;
 pub use record::Counts;
 pub use request::{FenceKind, ForkEvidence, KeySecret, Limits, NotSelected, Pair, Request, Selected, Settings, Side};
 pub use retry::asked;
-pub use run::{Summary, run};
+pub use run::{Missing, RUN_KIND, run};
+pub use run_plan::{About, Job, RunPlan, Shard};
 pub use schema::SchemaDifference;
+pub use session::{Session, Staged, Stop};
+pub use shard::{Piece, shards};
+pub use workplace::Workplace;
 
 /// Now, microseconds since 1970 UTC. For evidence only; nothing is measured with it.
 fn now_us() -> i64 {

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use stores::{ChunkDigest, Class, DigestMode, Key, Part};
 
+use crate::Counts;
+
 /// Result for one collection of one pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -274,6 +276,16 @@ pub enum Frame {
         /// The plan.
         plan: String,
     },
+    /// First frame of what one process wrote into the journal of a shard; a process that resumes it writes another one. What an earlier one
+    /// left uncommitted does not count.
+    Shard {
+        /// The run.
+        run_id: String,
+        /// SHA-256 of the plan as it was read, 64 hex digits.
+        plan_sha256: String,
+        /// Number of the shard.
+        shard: u64,
+    },
     /// The final state of one chunk. Its divergences stand before it, written as they were decided, and frames of several chunks
     /// interleave: the `Commit` of the same collection and chunk makes all of them count.
     Chunk(Box<Chunk>),
@@ -285,9 +297,13 @@ pub enum Frame {
         collection: String,
         /// The chunk; `None` closes divergences of the collection as a whole.
         chunk_id: Option<u64>,
-        /// Keys that proved transient in it.
-        transient: u64,
+        /// What became of its keys: all of them, whatever was listed.
+        counts: Counts,
+        /// Microseconds since 1970 UTC.
+        finished_at_us: i64,
     },
+    /// Last frame of a shard: every chunk of it is committed.
+    ShardEnd,
     /// A collection is complete.
     Coverage(Box<Coverage>),
     /// Last frame: the run came to its end.

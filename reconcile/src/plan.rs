@@ -5,7 +5,10 @@ use stores::{Collection, End, Identity, Key, KeyRange, KeyShape, Part, Recipe, R
 
 use crate::retry::asked;
 use crate::schema::{self, SchemaDifference, Shape};
-use crate::{FenceKind, ForkEvidence, KeyDisclosure, Limits, Pair, Request, Selected, Settings};
+use crate::{FenceKind, ForkEvidence, KeyDisclosure, Limits, NotSelected, Pair, Request, Selected, Settings};
+
+/// Version of how rows are hashed, chunks are cut and journals are written. Results of two versions are never put together.
+pub const ENCODING_VERSION: u32 = 1;
 
 /// Key ranges of one collection: beyond that they grow instead.
 const RANGES_MAX: u64 = 20_000;
@@ -13,13 +16,17 @@ const RANGES_MAX: u64 = 20_000;
 const ROWS_PER_BUCKET: u64 = 1_000_000;
 const BUCKETS_MAX: u32 = 64;
 
-/// Everything that a run pins: the first frame of its journal.
+/// Everything that the comparison of one pair pins: the first frame of its journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// The run.
     pub run_id: String,
     /// Version of the tool that made it.
     pub tool_version: String,
+    /// [`ENCODING_VERSION`] of that tool.
+    pub encoding_version: u32,
+    /// When it was made, microseconds since 1970 UTC.
+    pub planned_at_us: i64,
     /// The stated writer's site.
     pub primary_site: String,
     /// The other site.
@@ -34,12 +41,18 @@ pub struct Plan {
     pub fence: FenceKind,
     /// How keys may appear in output; chunk ranges follow it.
     pub disclosure: KeyDisclosure,
+    /// Which secret hashes keys, without telling it: all shards must have the same. `None` unless keys are hashed.
+    pub key_hash_id: Option<String>,
     /// Whether values may appear.
     pub include_values: bool,
+    /// The bounds.
+    pub limits: Limits,
     /// The fork, when the run belongs to an event.
     pub fork: Option<ForkEvidence>,
     /// The selected collections.
     pub collections: Vec<PlannedCollection>,
+    /// What was found besides.
+    pub not_selected: Vec<NotSelected>,
 }
 
 /// One selected collection.
@@ -146,7 +159,7 @@ pub(crate) struct Facts {
 }
 
 /// Plans every selected collection.
-pub(crate) async fn plan(pair: &Pair, request: &Request, facts: Facts) -> Plan {
+pub(crate) async fn plan(pair: &Pair, request: &Request, key_hash_id: Option<String>, facts: Facts) -> Plan {
     let mut collections = Vec::with_capacity(facts.selected.len());
     for (selected, schema_undecided) in facts.selected {
         collections.push(collection(pair, &request.limits, facts.is_logical, selected, schema_undecided).await);
@@ -154,6 +167,8 @@ pub(crate) async fn plan(pair: &Pair, request: &Request, facts: Facts) -> Plan {
     Plan {
         run_id: request.run_id.clone(),
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+        encoding_version: ENCODING_VERSION,
+        planned_at_us: crate::now_us(),
         primary_site: pair.primary.site.clone(),
         secondary_site: pair.secondary.site.clone(),
         primary: facts.primary,
@@ -161,9 +176,12 @@ pub(crate) async fn plan(pair: &Pair, request: &Request, facts: Facts) -> Plan {
         relation: pair.relation,
         fence: pair.fence,
         disclosure: request.disclosure,
+        key_hash_id,
         include_values: request.include_values,
+        limits: request.limits.clone(),
         fork: request.fork.clone(),
         collections,
+        not_selected: request.not_selected.clone(),
     }
 }
 

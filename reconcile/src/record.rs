@@ -66,7 +66,7 @@ impl AddAssign<&Self> for Counts {
     }
 }
 
-/// The one writer of a run's journal.
+/// The one writer of a journal.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     inner: Mutex<Inner>,
@@ -80,9 +80,10 @@ struct Inner {
 }
 
 impl Recorder {
-    pub(crate) fn new(writer: journal::Writer, listed_max: Option<u64>) -> Self {
+    /// `listed`: how many divergences count that stand in the journal already.
+    pub(crate) fn new(writer: journal::Writer, listed_max: Option<u64>, listed: u64) -> Self {
         Self {
-            inner: Mutex::new(Inner { writer, listed: 0 }),
+            inner: Mutex::new(Inner { writer, listed }),
             listed_max: listed_max.unwrap_or(u64::MAX),
         }
     }

@@ -71,7 +71,7 @@ pub struct Settings {
 }
 
 /// A collection that was found and is not to be compared.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NotSelected {
     /// At the primary.
     pub primary: Option<Collection>,
@@ -129,11 +129,16 @@ impl std::fmt::Debug for KeySecret {
     }
 }
 
-/// The bounds of one run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Rows that a shard should hold: some tens of seconds of digests, so that the start of a worker is worth its while.
+const ROWS_PER_SHARD: u64 = 20_000_000;
+
+/// The bounds of one run. A plan pins them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Rows that a key range should hold.
     pub rows_per_chunk: u64,
+    /// Rows that the chunks of one shard should hold together.
+    pub rows_per_shard: u64,
     /// Chunks that are compared at the same time; each holds one statement on each side.
     pub chunks_in_flight: usize,
     /// Batches of one chunk that are rechecked at the same time.
@@ -164,6 +169,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             rows_per_chunk: 50_000,
+            rows_per_shard: ROWS_PER_SHARD,
             chunks_in_flight: 4,
             recheck_batches_in_flight: 2,
             attempts_max: 4,

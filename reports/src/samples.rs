@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use probes::{FinalState, LagInterval, LagSample, LossShape, Quantiles, Route, Rpo};
 use reconcile::{
-    Chunk, ChunkState, Coverage, CoverageState, Cut, Divergence, FenceKind, Frame, KeyDisclosure, Origin, Plan,
-    PlannedCollection, RowPlan, Settings, State, Work,
+    Chunk, ChunkState, Counts, Coverage, CoverageState, Cut, Divergence, FenceKind, Frame, KeyDisclosure, Limits,
+    Origin, Plan, PlannedCollection, RowPlan, Settings, State, Work,
 };
 use stores::{
     ChunkDigest, Class, Collection, DigestMode, Fork, Identity, Key, KeyRange, KeyShape, Part, Position, Recipe,
@@ -185,6 +185,8 @@ pub(crate) fn plan(disclosure: KeyDisclosure) -> Plan {
     Plan {
         run_id: RUN_ID.to_owned(),
         tool_version: "0.1.0".to_owned(),
+        encoding_version: 1,
+        planned_at_us: MIDNIGHT_US,
         primary_site: "use1".to_owned(),
         secondary_site: "usw2".to_owned(),
         primary: identity("a"),
@@ -192,12 +194,15 @@ pub(crate) fn plan(disclosure: KeyDisclosure) -> Plan {
         relation: Relation::Replicating,
         fence: FenceKind::Lsn,
         disclosure,
+        key_hash_id: None,
         include_values: false,
+        limits: Limits::default(),
         fork: None,
         collections: vec![
             planned("public.orders", Work::Compare(Box::new(rows))),
             planned("public.audit", Work::NotVerified("no_usable_key".to_owned())),
         ],
+        not_selected: Vec::new(),
     }
 }
 
@@ -271,7 +276,8 @@ pub(crate) fn commit(chunk_id: Option<u64>) -> Frame {
     Frame::Commit {
         collection: "public.orders".to_owned(),
         chunk_id,
-        transient: 0,
+        counts: Counts::default(),
+        finished_at_us: MIDNIGHT_US + 4_000_000,
     }
 }
 

@@ -69,7 +69,7 @@ async fn a_reconciliation_that_is_stopped_or_killed_never_passes_for_whole() {
     let stopped = printed(&story, "stopped");
     assert_eq!(stopped["complete"], false);
     let reason = stopped["results"][0]["collections"][1]["reason"].to_string();
-    assert!(reason.contains("cancelled"), "{stopped}");
+    assert!(reason.contains("not_looked_at"), "{stopped}");
     assert_eq!(parquet_files(&story.path("out"), "runs").len(), 1);
 
     // By kill -9: what was written has no commit mark.

@@ -14,3 +14,4 @@ mod native;
 mod phantoms;
 mod probing;
 mod reconciled;
+mod stages;

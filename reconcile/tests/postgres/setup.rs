@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lab::{PgOptions, PgPair, Planted, Workload, WorkloadOptions, demo};
-use reconcile::{FenceKind, Frame, KeyDisclosure, Limits, Pair, Request, Selected, Settings, State, Summary};
+use reconcile::{FenceKind, Frame, KeyDisclosure, Limits, Pair, Request, Selected, Settings, State, Stop, Summary};
 use stores::aurora::{Auth, CanaryPlace, Config, Endpoint, Endpoints, InitSpec, Readable, Tls, open};
 use stores::secret::Secret;
 use stores::{Collection, End, Relation};
-use tokio_util::sync::CancellationToken;
 
 /// What the role logs in with.
 const PASSWORD: &str = "what the role of these tests logs in with";
@@ -125,10 +124,8 @@ async fn tables(end: &End) -> Vec<Collection> {
 /// What was confirmed, in the words of the truth, and the summary.
 pub(crate) async fn run(pair: &Pair, request: &Request) -> (Vec<Planted>, Summary) {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("run.journal");
-    let writer = journal::Writer::create(&path, "reconcile").unwrap();
-    let running = reconcile::run(pair, request, writer, |_| {}, CancellationToken::new());
-    let summary = tokio::time::timeout(Duration::from_secs(240), running)
+    let running = reconcile::run(pair, request, folder.path(), |_| {}, Stop::default());
+    let (summary, path) = tokio::time::timeout(Duration::from_secs(240), running)
         .await
         .unwrap()
         .unwrap();

@@ -8,4 +8,5 @@ mod in_flight;
 mod outcome;
 mod property;
 mod schema;
+mod stages;
 mod world;

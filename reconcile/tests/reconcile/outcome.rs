@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use reconcile::{
     Chunk, Coverage, Divergence, Event, FenceKind, Frame, KeyDisclosure, Limits, Pair, Plan, ReconcileError, Request,
-    Selected, Settings, Side, State, Summary,
+    Selected, Settings, Side, State, Stop, Summary,
 };
 use stores::{Class, Relation};
 use tokio_util::sync::CancellationToken;
@@ -71,16 +71,18 @@ pub(crate) async fn run_until(
     listener: impl Fn(&Event) + Send + Sync,
 ) -> Result<Outcome, ReconcileError> {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("run.journal");
-    let writer = journal::Writer::create(&path, "reconcile").unwrap();
     let events = Mutex::new(Vec::new());
     let progress = |event: Event| {
         listener(&event);
         events.lock().unwrap().push(event);
     };
-    let running = reconcile::run(pair, request, writer, progress, shutdown);
+    let stop = Stop {
+        now: shutdown,
+        ..Stop::default()
+    };
+    let running = reconcile::run(pair, request, folder.path(), progress, stop);
     // The clock moves by itself while all wait: a run that waits for ever for what never comes ends here, and at once.
-    let summary = tokio::time::timeout(RUN_MAX, require_send(running))
+    let (summary, path) = tokio::time::timeout(RUN_MAX, require_send(running))
         .await
         .expect("the run ends")?;
     let mut reader = journal::Reader::open(&path).unwrap();

@@ -64,7 +64,7 @@ pub fn render_reconcile(
                 found.divergence(&row);
                 divergences.push(row)?;
             }
-            Frame::Chunk(_) | Frame::Divergence(_) | Frame::Commit { .. } | Frame::Coverage(_) | Frame::End { .. } => {}
+            _ => {}
         }
     }
 
@@ -126,7 +126,7 @@ impl Committed {
                     coverage.insert(one.collection.clone(), *one);
                 }
                 Frame::End { complete, .. } => end = Some(complete),
-                Frame::Chunk(_) | Frame::Divergence(_) => {}
+                Frame::Chunk(_) | Frame::Divergence(_) | Frame::Shard { .. } | Frame::ShardEnd => {}
             }
         }
         let plan = plan

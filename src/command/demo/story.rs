@@ -11,7 +11,9 @@ use tokio_util::sync::CancellationToken;
 use super::running::RunningProbe;
 use super::teller::Teller;
 use super::{AFTERWARDS, CUT, Exit, Failure, NEW_SITE, OLD_SITE, Outcome, STEADY, Stage, truth};
-use crate::cli::{EventEndArgs, EventKindArg, EventMarkArgs, EventStartArgs, GateArgs, Mark, ReconcileArgs};
+use crate::cli::{
+    EventEndArgs, EventKindArg, EventMarkArgs, EventStartArgs, GateArgs, Mark, ReconcileArgs, SelectArgs,
+};
 use crate::command::lab::DATABASE;
 use crate::command::{Context, event, gate, lab as lab_command, reconcile, rpo};
 
@@ -260,10 +262,14 @@ impl Story {
         std::fs::create_dir_all(&after.output).map_err(Failure::cannot_tell)?;
         truth.write(&file).map_err(Failure::cannot_tell)?;
         let args = ReconcileArgs {
-            dataset: vec![DATASET.to_owned()],
-            event: Some("latest".to_owned()),
-            relation: None,
-            include_values: false,
+            select: SelectArgs {
+                dataset: vec![DATASET.to_owned()],
+                event: Some("latest".to_owned()),
+                relation: None,
+                include_values: false,
+            },
+            resume: None,
+            time_budget: None,
         };
         let compared = reconcile::compare(after, &args, CancellationToken::new()).await?;
         let mut right = compared.not_compared.is_empty();

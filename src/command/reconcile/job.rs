@@ -1,12 +1,15 @@
 //! What is to be compared: each dataset over each pair of sites, and the ends of each pair.
 
 use anyhow::anyhow;
-use reconcile::{FenceKind, Limits, NotSelected, Pair, Selected, Settings};
+use reconcile::{FenceKind, Limits, NotSelected, Pair, Selected, Settings, Stop, Workplace};
 use stores::{Collection, End, Identity, Relation};
 
-use crate::cli::{ReconcileArgs, RelationArg};
+use super::planning::check_settings;
+use super::progress::Progress;
+use super::sharding::of_plan;
+use super::{Compared, Context};
 use crate::config::Tables;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::selection::Selection;
 use crate::topology::{self, Unit};
 
@@ -26,6 +29,61 @@ impl Job<'_> {
         let primary = self.unit.primary();
         format!("dataset {}, {primary} against {}", self.dataset, self.secondary)
     }
+}
+
+/// One job whose ends are open.
+pub(super) struct Opened<'a> {
+    /// Its number in the plan of a run that goes on.
+    pub(super) at: usize,
+    pub(super) job: Job<'a>,
+    pub(super) ends: Ends,
+    pub(super) progress: Progress,
+}
+
+impl Opened<'_> {
+    /// Tells people what happens to it.
+    pub(super) fn listener(&self) -> impl Fn(reconcile::Event) + Send + Sync {
+        |event| self.progress.tell(&event)
+    }
+}
+
+/// Opens the ends of every job of a plan that was made before.
+///
+/// # Errors
+/// The configuration is another one now, or an end does not answer and there is no other job.
+pub(super) async fn reopen<'a>(
+    context: &Context,
+    units: &'a [Unit<'a>],
+    workplace: &Workplace,
+    stop: &Stop,
+    compared: &mut Compared,
+) -> Result<Vec<Opened<'a>>, Failure> {
+    let plan = workplace.plan();
+    for reason in &plan.not_compared {
+        compared.missing(reason.clone());
+    }
+    let mut opened = Vec::new();
+    for (at, planned) in plan.jobs.iter().enumerate() {
+        check_settings(context, plan, planned)?;
+        let (jobs, _) = jobs(units, std::slice::from_ref(&planned.dataset))?;
+        let job = of_plan(jobs, planned)?;
+        let ends = tokio::select! {
+            biased;
+            () = stop.now.cancelled() => Err(Failure::from(reconcile::ReconcileError::Stopped)),
+            ends = open(Some(planned.plan.relation), &job) => ends,
+        };
+        match ends.map_err(|failure| failure.context(job.about())) {
+            Ok(ends) => opened.push(Opened {
+                at,
+                progress: Progress::new(job.dataset),
+                job,
+                ends,
+            }),
+            Err(failure) if failure.exit == Exit::Refused || plan.jobs.len() == 1 => return Err(failure),
+            Err(failure) => compared.missed(&failure),
+        }
+    }
+    Ok(opened)
 }
 
 /// Both ends of one job, and what is there.
@@ -78,14 +136,11 @@ pub(super) fn jobs<'a>(units: &'a [Unit<'a>], wanted: &[String]) -> Result<(Vec<
     Ok((jobs, not_compared))
 }
 
-pub(super) async fn open(args: &ReconcileArgs, job: &Job<'_>) -> Result<Ends, Failure> {
+/// `stated`: the relation, where it is not detected.
+pub(super) async fn open(stated: Option<Relation>, job: &Job<'_>) -> Result<Ends, Failure> {
     let unit = job.unit;
     let primary = unit.writer_end(unit.primary()).await?;
-    let stated = match args.relation {
-        Some(RelationArg::Replicating) => Some(Relation::Replicating),
-        Some(RelationArg::Independent) => Some(Relation::Independent),
-        None => unit.aurora().and_then(|aurora| aurora.relation),
-    };
+    let stated = stated.or_else(|| unit.aurora().and_then(|aurora| aurora.relation));
     // A replicating secondary is read where readers read; an independent one is a writer of its own.
     let reader = unit.reader_end(job.secondary).await?;
     let (a, b) = (identity(&primary).await?, identity(&reader).await?);

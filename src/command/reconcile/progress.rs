@@ -44,18 +44,25 @@ impl Progress {
                 tracing::debug!(collection, chunk_id, "digests differ; looking for the keys");
             }
             E::ChunkDone { .. } => self.bar.inc(1),
-            E::Done(coverage) => tracing::info!(
-                dataset = self.dataset,
-                collection = coverage.collection,
-                state = coverage.state.word(),
-                confirmed = coverage.confirmed,
-                reason = coverage.reason,
-                "compared"
-            ),
+            E::Done(_) => tell(&self.dataset, event),
         }
     }
 
     pub(super) fn end(&self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// Tells what a collection amounts to.
+pub(super) fn tell(dataset: &str, event: &reconcile::Event) {
+    if let reconcile::Event::Done(coverage) = event {
+        tracing::info!(
+            dataset,
+            collection = coverage.collection,
+            state = coverage.state.word(),
+            confirmed = coverage.confirmed,
+            reason = coverage.reason,
+            "compared"
+        );
     }
 }

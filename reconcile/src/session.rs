@@ -1,0 +1,307 @@
+//! What one process does for one pair: it plans, and it compares shards.
+
+use futures::{StreamExt, TryStreamExt};
+use stores::{Collection, End, Identity, Role};
+use tokio_util::sync::CancellationToken;
+
+use crate::attempt::Attempt;
+use crate::compare::Comparison;
+use crate::disclose::Disclosure;
+use crate::link::Link;
+use crate::plan::{self, Facts, Plan, PlannedCollection, RowPlan};
+use crate::progress::{Event, Listener};
+use crate::recheck::{FenceMood, Recheck};
+use crate::retry::asked;
+use crate::run_plan::Shard;
+use crate::shard::Piece;
+use crate::workplace::Workplace;
+use crate::{KeySecret, Pair, ReconcileError, Request, schema};
+
+/// How a run is asked to end before it is complete.
+#[derive(Debug, Clone, Default)]
+pub struct Stop {
+    /// At once: what is being compared is cut off and does not count.
+    pub now: CancellationToken,
+    /// In order: no chunk is begun, those that are being compared come to their end.
+    pub soon: CancellationToken,
+}
+
+impl Stop {
+    /// Whether it is asked to end.
+    pub fn is_asked(&self) -> bool {
+        self.now.is_cancelled() || self.soon.is_cancelled()
+    }
+}
+
+/// What became of one shard in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Staged {
+    /// Its result is durable: of this process, or of another one that was first.
+    Durable,
+    /// The run was asked to end before it was whole. What is committed of it stays, on this machine.
+    Unfinished,
+}
+
+/// One pair in one process: what was proved of its link, and whether its fences are passed.
+pub struct Session<'a> {
+    pair: &'a Pair,
+    key_hash: Option<KeySecret>,
+    listener: Listener<'a>,
+    stop: Stop,
+    link: Link,
+    fences: FenceMood,
+}
+
+impl std::fmt::Debug for Session<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session")
+            .field("pair", self.pair)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> Session<'a> {
+    /// A session over `pair`. `key_hash` is needed where keys appear hashed.
+    pub fn new(
+        pair: &'a Pair,
+        key_hash: Option<KeySecret>,
+        listener: &'a (dyn Fn(Event) + Send + Sync),
+        stop: Stop,
+    ) -> Self {
+        Self {
+            pair,
+            key_hash,
+            listener,
+            stop,
+            link: Link::default(),
+            fences: FenceMood::default(),
+        }
+    }
+
+    /// Pins everything that the comparison depends on.
+    ///
+    /// # Errors
+    /// `SameData`, `Request`, `Store`, `Stopped`.
+    pub async fn plan(&self, request: &Request) -> Result<Plan, ReconcileError> {
+        let disclosure = Disclosure::new(request.disclosure, self.key_hash.clone())?;
+        tokio::select! {
+            biased;
+            () = self.stop.now.cancelled() => Err(ReconcileError::Stopped),
+            plan = self.plan_all(request, disclosure.id()) => plan,
+        }
+    }
+
+    async fn plan_all(&self, request: &Request, key_hash_id: Option<String>) -> Result<Plan, ReconcileError> {
+        let limits = &request.limits;
+        let (primary, secondary) = self.identities(limits).await?;
+        // A standby in recovery applies the whole log: a publication beside it changes nothing about that.
+        let is_physical =
+            primary.lineage.is_some() && primary.lineage == secondary.lineage && secondary.role == Role::ReadOnly;
+        let mut is_logical = false;
+        for end in [&self.pair.primary, &self.pair.secondary] {
+            if let Some(status) = &end.status {
+                is_logical |= asked(limits, &end.site, || status.status()).await.0?.is_logical;
+            }
+        }
+        let instances = (primary.instance.as_str(), secondary.instance.as_str());
+        let selected = schema::settle(self.pair, request, &self.link, instances, self.listener).await;
+        let facts = Facts {
+            primary,
+            secondary,
+            is_logical: is_logical && !is_physical,
+            selected,
+        };
+        let plan = plan::plan(self.pair, request, key_hash_id, facts).await;
+        let compared = || plan.collections.iter().filter_map(PlannedCollection::rows);
+        (self.listener)(Event::Planned {
+            collections: u64::try_from(compared().count()).unwrap_or(u64::MAX),
+            chunks: compared().map(|rows| rows.cut.len()).sum(),
+        });
+        Ok(plan)
+    }
+
+    /// Both ends, which must not be one and the same.
+    async fn identities(&self, limits: &crate::Limits) -> Result<(Identity, Identity), ReconcileError> {
+        let ask = async |end: &End| asked(limits, &end.site, || end.identify.identity()).await.0;
+        let primary = ask(&self.pair.primary).await?;
+        let secondary = ask(&self.pair.secondary).await?;
+        if primary.same_data(&secondary) {
+            return Err(ReconcileError::SameData {
+                primary_site: self.pair.primary.site.clone(),
+                secondary_site: self.pair.secondary.site.clone(),
+                instance: secondary.instance,
+            });
+        }
+        Ok((primary, secondary))
+    }
+
+    /// Refuses a plan that was made for other ends than those that this session reaches, or with another secret.
+    ///
+    /// # Errors
+    /// `OtherPlan`, `SameData`, `Request`, `Store`.
+    pub async fn admit(&self, plan: &Plan) -> Result<(), ReconcileError> {
+        let (primary, secondary) = self.identities(&plan.limits).await?;
+        for (end, site, found, planned) in [
+            (&self.pair.primary, &plan.primary_site, &primary, &plan.primary),
+            (&self.pair.secondary, &plan.secondary_site, &secondary, &plan.secondary),
+        ] {
+            let is_same = end.site == *site && found.lineage == planned.lineage && found.role == planned.role;
+            if !is_same {
+                return Err(ReconcileError::OtherPlan(format!(
+                    "the plan was made for site {site} as {:?} of lineage {}, and site {} now is {:?} of lineage {}; plan again",
+                    planned.role,
+                    planned.lineage.as_deref().unwrap_or("unknown"),
+                    end.site,
+                    found.role,
+                    found.lineage.as_deref().unwrap_or("unknown")
+                )));
+            }
+        }
+        if self.pair.relation != plan.relation || self.pair.fence != plan.fence {
+            return Err(ReconcileError::OtherPlan(
+                "the plan was made for another relation of the two sites; plan again".to_owned(),
+            ));
+        }
+        if Disclosure::new(plan.disclosure, self.key_hash.clone())?.id() != plan.key_hash_id {
+            return Err(ReconcileError::OtherPlan(
+                "the plan was made with another key_hash secret, so that hashes of keys would not fit together; use the same one".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Compares a shard, going on where an earlier attempt of this machine ended, and makes its result durable.
+    ///
+    /// # Errors
+    /// `Journal`, `Place`, `Corrupt`, `Request`.
+    pub async fn shard(&self, work: &Workplace, shard: &Shard) -> Result<Staged, ReconcileError> {
+        if work.is_won(shard).await? {
+            return Ok(Staged::Durable);
+        }
+        let job = work.plan().jobs.get(shard.job);
+        let plan = &job
+            .ok_or_else(|| ReconcileError::OtherPlan("the shard is of no job of the plan".to_owned()))?
+            .plan;
+        let attempt = work.attempt(shard, plan.limits.listed_max)?;
+        if !attempt.committed.is_ended {
+            let disclosure = Disclosure::new(plan.disclosure, self.key_hash.clone())?;
+            for piece in &shard.pieces {
+                if !self.piece(plan, &disclosure, piece, &attempt).await? {
+                    attempt.recorder.sync()?;
+                    return Ok(Staged::Unfinished);
+                }
+            }
+        }
+        attempt.end()?;
+        if !work.publish(shard, &attempt).await? {
+            tracing::info!(shard = shard.number, "another worker was first; its result counts");
+        }
+        Ok(Staged::Durable)
+    }
+
+    /// Compares the chunks of one piece that are not committed; `false`: the run was asked to end before.
+    async fn piece(
+        &self,
+        plan: &Plan,
+        disclosure: &Disclosure,
+        piece: &Piece,
+        attempt: &Attempt,
+    ) -> Result<bool, ReconcileError> {
+        let planned = plan.collections.get(piece.collection);
+        let Some((planned, rows)) = planned.and_then(|planned| Some((planned, planned.rows()?))) else {
+            return Err(ReconcileError::OtherPlan(
+                "the shard is of no collection of the plan".to_owned(),
+            ));
+        };
+        let (Some(primary), Some(secondary)) = (&planned.primary, &planned.secondary) else {
+            let name = &planned.name;
+            return Err(ReconcileError::OtherPlan(format!(
+                "the plan compares {name}, which is on one side only"
+            )));
+        };
+        let open: Vec<_> = (0u64..)
+            .zip(rows.cut.parts())
+            .filter(|(id, _)| piece.chunks.contains(id) && !attempt.has(&planned.name, *id))
+            .collect();
+        let count = u64::try_from(open.len()).unwrap_or(u64::MAX);
+        if open.is_empty() {
+            return Ok(true);
+        }
+        if self.stop.is_asked() {
+            return Ok(false);
+        }
+        (self.listener)(Event::Begun {
+            collection: planned.name.clone(),
+            chunks: count,
+        });
+        let unfit = tokio::select! {
+            biased;
+            () = self.stop.now.cancelled() => return Ok(false),
+            unfit = self.unfit(plan, rows, primary, secondary) => unfit,
+        };
+        let recheck = Recheck {
+            pair: self.pair,
+            primary,
+            secondary,
+            recipe: &rows.recipe,
+            changed_at: rows.changed_at.as_deref(),
+            values: plan.include_values,
+            limits: &plan.limits,
+            link: &self.link,
+            fences: &self.fences,
+        };
+        let comparison = Comparison {
+            pair: self.pair,
+            limits: &plan.limits,
+            name: &planned.name,
+            primary,
+            secondary,
+            rows,
+            roles: (plan.primary.role, plan.secondary.role),
+            recheck: &recheck,
+            fork: plan.fork.as_ref(),
+            disclosure,
+            recorder: &attempt.recorder,
+            listener: self.listener,
+            shutdown: &self.stop.now,
+            unfit: unfit.as_deref(),
+        };
+        let mut done = 0;
+        let mut chunks = futures::stream::iter(open)
+            .take_while(|_| futures::future::ready(!self.stop.is_asked()))
+            .map(|(chunk_id, part)| comparison.chunk(chunk_id, part))
+            .buffer_unordered(plan.limits.chunks_in_flight.max(1));
+        while let Some(is_committed) = chunks.try_next().await? {
+            done += u64::from(is_committed);
+        }
+        attempt.recorder.sync()?;
+        Ok(done == count)
+    }
+
+    /// Why the plan does not fit to what the ends are now: they must give the known answer that it was made with.
+    async fn unfit(&self, plan: &Plan, rows: &RowPlan, primary: &Collection, secondary: &Collection) -> Option<String> {
+        for (end, collection) in [(&self.pair.primary, primary), (&self.pair.secondary, secondary)] {
+            let Some(ranged) = &end.ranged else {
+                return Some(format!("unsupported: site {} gives no digests", end.site));
+            };
+            let known = asked(&plan.limits, &end.site, || {
+                ranged.known_answer(collection, &rows.recipe)
+            })
+            .await
+            .0;
+            match known {
+                Ok(known) if known == rows.known_answer => {}
+                Ok(_) => {
+                    return Some(format!(
+                        "digest_differs: site {} no longer hashes the fixed row as it did when this was planned",
+                        end.site
+                    ));
+                }
+                // Each chunk tells for itself what it meets.
+                Err(error) if error.is_passing() => {}
+                Err(error) => return Some(format!("{}: {error}", error.kind())),
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,274 @@
+//! Where the stages of one run meet: a folder of their own, or a prefix of a bucket.
+//!
+//! | object | is |
+//! |---|---|
+//! | `plan.json` | the plan, created once |
+//! | `digest/SHARD/ATTEMPT.journal` | what one attempt at a shard found |
+//! | `digest/SHARD/winner.json` | which attempt counts, created once |
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use journal::{Place, PlaceError};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::attempt::{Attempt, Head, make_private};
+use crate::run_plan::{RunPlan, Shard};
+use crate::{ReconcileError, attempt};
+
+const PLAN: &str = "plan.json";
+/// Tries to name the winner when the place does not tell whether it was named.
+const NAMING_TRIES: u32 = 3;
+const READ_BYTES: usize = 1 << 20;
+
+/// The work of one run.
+#[derive(Debug, Clone)]
+pub struct Workplace {
+    place: Place,
+    local: PathBuf,
+    plan: RunPlan,
+    plan_sha256: String,
+}
+
+/// Which attempt at a shard counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Winner {
+    attempt: String,
+    bytes: u64,
+    sha256: String,
+}
+
+impl Workplace {
+    /// Puts a plan where every worker finds it, and opens its work. `place` is the run's own; `local` is a folder of this machine for
+    /// journals that are being written, which may be the place itself.
+    ///
+    /// # Errors
+    /// `Place`: above all a place that lets two workers both be first. `Request`: a plan is there already.
+    pub async fn begin(place: Place, local: PathBuf, plan: RunPlan) -> Result<Self, ReconcileError> {
+        make_private(&local)?;
+        check_exclusive(&place).await?;
+        let bytes = serde_json::to_vec(&plan)
+            .map_err(|error| ReconcileError::Request(format!("the plan has no JSON form: {error}")))?;
+        let plan_sha256 = hex(&Sha256::digest(&bytes));
+        if !place.create(PLAN, Bytes::from(bytes)).await? {
+            return Err(ReconcileError::Request(format!(
+                "{} holds a plan already, and a plan is never changed; plan a new run",
+                place.name()
+            )));
+        }
+        Ok(Self {
+            place,
+            local,
+            plan,
+            plan_sha256,
+        })
+    }
+
+    /// Opens the work of a run that was planned before.
+    ///
+    /// # Errors
+    /// `OtherPlan`: there is no plan, or one of another version. `Place`.
+    pub async fn open(place: Place, local: PathBuf) -> Result<Self, ReconcileError> {
+        let bytes = place.find(PLAN).await?;
+        let bytes = bytes.ok_or_else(|| {
+            ReconcileError::OtherPlan(format!(
+                "{} holds no {PLAN}; give what `driftline reconcile plan` printed",
+                place.name()
+            ))
+        })?;
+        let plan = RunPlan::parse(&bytes)?;
+        make_private(&local)?;
+        Ok(Self {
+            place,
+            local,
+            plan,
+            plan_sha256: hex(&Sha256::digest(&bytes)),
+        })
+    }
+
+    /// Refuses a place that would let two workers both be first. [`begin`](Self::begin) has done so already.
+    ///
+    /// # Errors
+    /// `Place`.
+    pub async fn check_exclusive(&self) -> Result<(), ReconcileError> {
+        check_exclusive(&self.place).await
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &RunPlan {
+        &self.plan
+    }
+
+    /// The folder of this machine.
+    pub fn local(&self) -> &Path {
+        &self.local
+    }
+
+    pub(crate) fn head(&self, shard: &Shard) -> Head {
+        Head {
+            run_id: self.plan.about.run_id.clone(),
+            plan_sha256: self.plan_sha256.clone(),
+            shard: shard.number,
+        }
+    }
+
+    /// Whether an attempt at this shard counts already.
+    ///
+    /// # Errors
+    /// `Corrupt`, `Place`.
+    pub async fn is_won(&self, shard: &Shard) -> Result<bool, ReconcileError> {
+        Ok(self.winner(shard).await?.is_some())
+    }
+
+    async fn winner(&self, shard: &Shard) -> Result<Option<Winner>, ReconcileError> {
+        let object = format!("{}/winner.json", folder(shard));
+        let Some(bytes) = self.place.find(&object).await? else {
+            return Ok(None);
+        };
+        let winner: Winner = serde_json::from_slice(&bytes)
+            .map_err(|error| ReconcileError::Corrupt(format!("{}/{object}: {error}", self.place.name())))?;
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        if winner.attempt.is_empty() || !winner.attempt.bytes().all(is_plain) {
+            let name = self.place.name();
+            return Err(ReconcileError::Corrupt(format!("{name}/{object}: names no attempt")));
+        }
+        Ok(Some(winner))
+    }
+
+    pub(crate) fn attempt(&self, shard: &Shard, listed_max: Option<u64>) -> Result<Attempt, ReconcileError> {
+        Attempt::open(&self.local.join(folder(shard)), &self.head(shard), listed_max)
+    }
+
+    /// Makes a whole attempt the one that counts, unless another one does already; `false`: another one does.
+    pub(crate) async fn publish(&self, shard: &Shard, attempt: &Attempt) -> Result<bool, ReconcileError> {
+        let object = journal_object(shard, &attempt.name);
+        if self.place.file(&object).as_deref() != Some(attempt.path.as_path()) {
+            self.place.put_file(&object, &attempt.path).await?;
+        }
+        let (bytes, sha256) = hash_file(&attempt.path)?;
+        let ours = Winner {
+            attempt: attempt.name.clone(),
+            bytes,
+            sha256,
+        };
+        let text = serde_json::to_vec(&ours)
+            .map_err(|error| ReconcileError::Request(format!("the winner has no JSON form: {error}")))?;
+        let object = format!("{}/winner.json", folder(shard));
+        let mut tries = 1;
+        loop {
+            let created = self.place.create(&object, Bytes::from(text.clone())).await;
+            // An answer that was lost, or a request that was sent twice, may have named us all the same.
+            let named = self.winner(shard).await?;
+            match (created, named) {
+                (_, Some(named)) => return Ok(named == ours),
+                (Err(error @ PlaceError::NotExclusive { .. }), None) => return Err(error.into()),
+                (Err(error), None) if tries >= NAMING_TRIES => return Err(error.into()),
+                (Ok(_), None) if tries >= NAMING_TRIES => {
+                    let name = self.place.name();
+                    return Err(ReconcileError::Corrupt(format!(
+                        "{name}/{object}: was created and is not there"
+                    )));
+                }
+                _ => tries += 1,
+            }
+        }
+    }
+
+    /// The journal that counts for a shard, checked byte by byte; `None`: there is none yet.
+    pub(crate) async fn won(&self, shard: &Shard) -> Result<Option<PathBuf>, ReconcileError> {
+        let Some(winner) = self.winner(shard).await? else {
+            return Ok(None);
+        };
+        let object = journal_object(shard, &winner.attempt);
+        let path = match self.place.file(&object) {
+            Some(path) => path,
+            None => {
+                let path = self.local.join(&object);
+                make_private(path.parent().unwrap_or(&self.local))?;
+                if !hash_file(&path).is_ok_and(|found| found == (winner.bytes, winner.sha256.clone())) {
+                    self.fetch(&object, &path).await?;
+                }
+                path
+            }
+        };
+        match hash_file(&path) {
+            Ok(found) if found == (winner.bytes, winner.sha256) => Ok(Some(path)),
+            Ok((bytes, _)) => {
+                Err(self.not_published(shard, &object, &format!("has {bytes} bytes of {}", winner.bytes)))
+            }
+            Err(_) if !path.exists() => Err(self.not_published(shard, &object, "is not there")),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn not_published(&self, shard: &Shard, object: &str, found: &str) -> ReconcileError {
+        let (place, number) = (self.place.name(), shard.number);
+        ReconcileError::Corrupt(format!(
+            "{place}/{object}: {found}, and is not what its worker published; remove {place}/{}/winner.json and run shard {number} again",
+            folder(shard)
+        ))
+    }
+
+    async fn fetch(&self, object: &str, path: &Path) -> Result<(), ReconcileError> {
+        // A worker on this machine may be writing its own attempt under that name: nothing is written over.
+        let draft = path.with_extension(format!("{:08x}.fetched", rand::random::<u32>()));
+        self.place.fetch(object, &draft).await?;
+        std::fs::rename(&draft, path).map_err(|source| opening(path, source))
+    }
+
+    /// The journal of an attempt that this machine left unfinished, with the most chunks committed.
+    pub(crate) fn unfinished(&self, shard: &Shard) -> Result<Option<PathBuf>, ReconcileError> {
+        let head = self.head(shard);
+        let journals = attempt::journals(&self.local.join(folder(shard)))?;
+        let of = |path: PathBuf| {
+            let committed = attempt::Committed::read(&path, &head).ok()?;
+            Some((committed.chunks.len(), path))
+        };
+        Ok(journals.into_iter().filter_map(of).max().map(|(_, path)| path))
+    }
+}
+
+async fn check_exclusive(place: &Place) -> Result<(), ReconcileError> {
+    let probe = format!("exclusive-{:016x}", rand::random::<u64>());
+    Ok(place.check_exclusive(&probe).await?)
+}
+
+/// Where the attempts at a shard are.
+fn folder(shard: &Shard) -> String {
+    format!("digest/{:05}", shard.number)
+}
+
+fn journal_object(shard: &Shard, attempt: &str) -> String {
+    format!("{}/{attempt}.{}", folder(shard), attempt::JOURNAL_ENDING)
+}
+
+/// Length and SHA-256 of a file.
+fn hash_file(path: &Path) -> Result<(u64, String), ReconcileError> {
+    let reading = |source| opening(path, source);
+    let mut file = File::open(path).map_err(reading)?;
+    let mut hasher = Sha256::new();
+    let (mut bytes, mut buffer) = (0u64, vec![0; READ_BYTES]);
+    loop {
+        let read = file.read(&mut buffer).map_err(reading)?;
+        if read == 0 {
+            return Ok((bytes, hex(&hasher.finalize())));
+        }
+        bytes += u64::try_from(read).unwrap_or(u64::MAX);
+        hasher.update(&buffer[..read]);
+    }
+}
+
+fn opening(path: &Path, source: std::io::Error) -> ReconcileError {
+    ReconcileError::Journal(journal::Error::Open {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
