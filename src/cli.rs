@@ -167,7 +167,7 @@ pub(crate) enum ReconcileCommand {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "EXAMPLES\n  driftline reconcile run\n  driftline reconcile run --dataset payments --format json\n  driftline reconcile run --event latest --relation independent    after a failover, the old primary back\n  driftline reconcile run --time-budget 20m                        as far as it gets; coverage says what remains (exit 3)\n  driftline reconcile run --resume RUN                             go on where a run was stopped or killed"
+    after_help = "EXAMPLES\n  driftline reconcile run\n  driftline reconcile run --dataset payments --format json\n  driftline reconcile run --event latest --relation independent    after a failover, the old primary back\n  driftline reconcile run --estimate                               what it would take, before any row is read\n  driftline reconcile run --time-budget 20m                        as far as it gets; coverage says what remains (exit 3)\n  driftline reconcile run --resume RUN                             go on where a run was stopped or killed"
 )]
 pub(crate) struct ReconcileArgs {
     #[command(flatten)]
@@ -178,6 +178,9 @@ pub(crate) struct ReconcileArgs {
     /// Begin no new chunk after this time, e.g. `20m`
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) time_budget: Option<std::time::Duration>,
+    /// Only say what it would take: rows, bytes, chunks, minutes. Reads catalogs, no row
+    #[arg(long, conflicts_with_all = ["resume", "time_budget", "event", "include_values"])]
+    pub(crate) estimate: bool,
 }
 
 /// What is to be compared.

@@ -12,6 +12,7 @@ mod compare;
 mod coverage;
 mod disclose;
 mod error;
+mod estimate;
 mod explain;
 mod link;
 mod merge;
@@ -34,6 +35,7 @@ mod workplace;
 
 pub use attempt::SHARD_KIND;
 pub use error::ReconcileError;
+pub use estimate::{Estimate, STATED_BYTES_PER_SECOND, STATED_ROWS_PER_SECOND, estimates};
 pub use merge::Summary;
 pub use outcome::*;
 pub use plan::{Cut, ENCODING_VERSION, Plan, PlannedCollection, RowPlan, Work};

@@ -1,5 +1,6 @@
 //! `driftline reconcile run | plan | shard | merge`
 
+mod estimating;
 mod fork;
 mod job;
 mod merging;
@@ -79,6 +80,10 @@ pub(super) async fn run(context: &Context, command: &ReconcileCommand) -> Outcom
         .context("listen for signals")
         .map_err(Failure::cannot_tell)?;
     match command {
+        ReconcileCommand::Run(args) if args.estimate => {
+            let stop = Stop { now, ..Stop::default() };
+            estimating::run(context, &args.select, stop).await
+        }
         ReconcileCommand::Run(args) => compare(context, args, now).await?.print(context.format),
         ReconcileCommand::Plan(args) => planning::run(context, args, now).await,
         ReconcileCommand::Shard(args) => sharding::run(context, args, now).await,

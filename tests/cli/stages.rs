@@ -219,3 +219,32 @@ async fn a_time_budget_that_is_used_up_leaves_the_rest_not_looked_at() {
     // Time enough changes nothing.
     json(&story, &["reconcile", "run", "--time-budget", "20m"], 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_estimate_reads_no_row_and_leaves_nothing() {
+    let story = Story::start(TABLES).await;
+    let analyze = story.pair.primary().execute(DATABASE, "analyze public.orders").await;
+    analyze.expect("analyze");
+    // It may not read a row of it.
+    let revoke = story
+        .pair
+        .primary()
+        .execute(DATABASE, "revoke select on public.orders from driftline")
+        .await;
+    revoke.expect("revoke");
+    let estimated = json(&story, &["reconcile", "run", "--estimate"], 0);
+    let tables = estimated["estimates"][0]["collections"]
+        .as_array()
+        .expect("collections");
+    let orders = tables
+        .iter()
+        .find(|one| one["collection"] == "public.orders")
+        .expect("the table");
+    assert_eq!(
+        (&orders["rows"], &orders["chunks"]),
+        (&120_000.into(), &3.into()),
+        "{estimated}"
+    );
+    assert_eq!(estimated["throughput"], "stated");
+    assert!(!story.path("out").exists());
+}

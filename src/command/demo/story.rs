@@ -270,6 +270,7 @@ impl Story {
             },
             resume: None,
             time_budget: None,
+            estimate: false,
         };
         let compared = reconcile::compare(after, &args, CancellationToken::new()).await?;
         let mut right = compared.not_compared.is_empty();
