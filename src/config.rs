@@ -57,6 +57,29 @@ pub(crate) struct Probe {
     /// Dollars that its requests may cost in an hour; routes that are paid for are slowed to stay within it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) budget_usd_per_hour: Option<f64>,
+    /// What its streams are called, in place of the name of the host: a watcher has the name of the probe whose streams it watches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<String>,
+    /// By how many clocks canaries are read.
+    #[serde(default)]
+    pub(crate) clock: Clock,
+    /// What this probe does of a route.
+    #[serde(default)]
+    pub(crate) part: probes::Part,
+    /// The program that tells how far the clock of this host may be off; the `chronyc` of the search path when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) chronyc: Option<PathBuf>,
+}
+
+/// By how many clocks canaries are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Clock {
+    /// By that of the probe, which writes and watches.
+    #[default]
+    One,
+    /// By that of the probe, and by those of watchers on other hosts: canaries carry the instant of their writing.
+    Two,
 }
 
 impl Probe {

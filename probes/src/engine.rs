@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use stores::{CanaryReader, CanaryWriter, Status};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -17,10 +18,22 @@ use crate::polling::Polling;
 use crate::route::RouteRun;
 use crate::service::Readiness;
 use crate::stated::StatedWriters;
-use crate::{Accounting, ClockBound, Config, Output, ProbeError, Route};
+use crate::watcher::WatchRun;
+use crate::{Accounting, ClockBound, Config, KeptBound, Output, ProbeError, Route};
 
 /// Worker threads of the probe's own runtime: one may be held up by a disk while the other keeps the time.
 const PROBE_THREADS: usize = 2;
+
+/// What of a route this process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// Writes canaries and watches for them, by one clock.
+    #[default]
+    Both,
+    /// Watches for those that another process writes, by the stamps that they carry.
+    Watch,
+}
 
 /// One route to probe.
 #[derive(Debug, Clone)]
@@ -48,6 +61,8 @@ pub struct RouteSpec {
     pub polling: Polling,
     /// How fast its canaries may leave, where a budget says so; `None`: at their rate.
     pub pace: Option<watch::Receiver<Pace>>,
+    /// What this process does of it.
+    pub part: Part,
 }
 
 /// Everything that a running probe needs beside its routes.
@@ -73,6 +88,8 @@ pub struct Setting {
     pub stated: watch::Receiver<StatedWriters>,
     /// How far the wall clock may be off, for readings across a reboot; `None`: nobody says, and there are none.
     pub clock_bound: Option<Arc<dyn ClockBound>>,
+    /// The same, kept at hand, where readings across two hosts are wanted: canaries then carry stamps, and a watcher reads by them.
+    pub wall_bound: Option<Arc<KeptBound>>,
     /// Seed of the schedules; route n uses seed + n.
     pub seed: u64,
 }
@@ -171,7 +188,10 @@ pub async fn run(routes: Vec<RouteSpec>, setting: Setting) -> Result<Summary, Pr
             ..setting.clone()
         };
         let span = log_span(&spec);
-        running.spawn(RouteRun::new(spec, setting, started.clone()).run().instrument(span));
+        match spec.part {
+            Part::Both => running.spawn(RouteRun::new(spec, setting, started.clone()).run().instrument(span)),
+            Part::Watch => running.spawn(WatchRun::new(spec, setting, started.clone()).run().instrument(span)),
+        };
     }
     drop((started, setting));
     running.spawn(async move {

@@ -11,6 +11,7 @@
 //! answered raises its low end.
 
 mod accounting;
+mod arrivals;
 mod carried;
 mod clock;
 mod clock_bound;
@@ -20,6 +21,7 @@ mod epoch;
 mod error;
 mod histogram;
 mod intervals;
+mod kept_bound;
 mod ledger;
 mod leftover;
 mod live;
@@ -45,16 +47,18 @@ mod stated;
 mod status;
 mod tracker;
 mod two_clock;
+mod watcher;
 mod writer;
 
 pub use accounting::Accounting;
 pub use clock::{Anchor, Boot, Clock, SimulatedClock, SystemClock};
 pub use clock_bound::{Chrony, ClockBound, TrackingError, chrony_bound_us};
 pub use config::{Config, OverdueAfter, RATE_PER_SECOND_MAX, Rate, ScheduleKind, SettingError};
-pub use engine::{RouteSpec, RouteSummary, Setting, Summary, run, runtime};
+pub use engine::{Part, RouteSpec, RouteSummary, Setting, Summary, run, runtime};
 pub use error::ProbeError;
 pub use histogram::{Distribution, HDR_DIGITS, HDR_US_MAX, HDR_US_MIN};
 pub use intervals::{INTERVAL_US, Intervals, Moment, SLOT_LATE_US_MAX};
+pub use kept_bound::KeptBound;
 pub use ledger::{
     Copies, CopyError, CopyFigures, CopyPlace, CopyState, EpochLedger, Fetched, Frame, KEEP_UNSETTLED_FACTOR,
     LEDGER_KIND, Ledger, LedgerConfig, LedgerError, NextSegment, Period, RESERVE, Reach, Removed, SEGMENT_AGE_MAX,

@@ -1,10 +1,10 @@
 //! What the tasks of one stream share while it is probed.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use stores::{CollectionLag, Oddities, Sighting};
+use stores::{AckedBefore, CollectionLag, Oddities, Sighting};
 use tokio::sync::Notify;
 
 use crate::accounting::Accounting;
@@ -48,6 +48,10 @@ pub(crate) struct Live {
     pub(crate) rivals: AtomicU64,
     /// Readings across two clocks that even the bound of their error cannot explain: excluded.
     pub(crate) bounds_violated: AtomicU64,
+    /// When the newest canary that a watcher has seen left, by its writer's wall clock; `i64::MIN`: none was seen.
+    pub(crate) newest_sent_at_us: AtomicI64,
+    /// The newest acknowledged canary of the epoch, for stamps.
+    acked_before: Mutex<Option<AckedBefore>>,
 }
 
 /// The stores' own word, as of the last time that they answered. `None`: not collected, which is never zero.
@@ -112,6 +116,8 @@ impl Live {
             answered_us: AtomicU64::new(0),
             rivals: AtomicU64::new(0),
             bounds_violated: AtomicU64::new(0),
+            newest_sent_at_us: AtomicI64::new(i64::MIN),
+            acked_before: Mutex::default(),
         }
     }
 
@@ -124,6 +130,7 @@ impl Live {
             watched: carried,
             over: Accounting::default(),
         };
+        *self.acked_before.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.is_finishing.store(false, Ordering::Release);
         self.is_backed_up.store(false, Ordering::Release);
         self.is_conflicting.store(false, Ordering::Release);
@@ -142,6 +149,19 @@ impl Live {
 
     pub(crate) fn carried(&self) -> MutexGuard<'_, Earlier> {
         self.carried.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The newest canary that was acknowledged, for the stamp of the next one.
+    pub(crate) fn acked_before(&self) -> Option<AckedBefore> {
+        *self.acked_before.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A canary was acknowledged; writes may overlap.
+    pub(crate) fn note_acked(&self, acked: AckedBefore) {
+        let mut newest = self.acked_before.lock().unwrap_or_else(PoisonError::into_inner);
+        if newest.is_none_or(|known| known.sequence < acked.sequence) {
+            *newest = Some(acked);
+        }
     }
 
     /// The fate of canaries of earlier epochs: all of them, and without those that are open.

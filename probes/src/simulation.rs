@@ -229,6 +229,7 @@ impl<'a, F: FnMut(u64) -> Option<u64>> Run<'a, F> {
                     stream: self.origin.stream.clone(),
                     epoch: self.origin.epoch.clone(),
                     sequence: *sequence,
+                    stamp: None,
                 })
                 .collect(),
             instance: "simulated".to_owned(),

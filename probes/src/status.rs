@@ -89,6 +89,8 @@ pub enum RouteState {
     Late,
     /// The primary acknowledges no canaries: there is nothing to measure with.
     Unwritten,
+    /// A watcher sees nothing new: nothing arrives, or nothing is written.
+    Unheard,
     /// Nothing has been seen yet, and nothing is overdue.
     Starting,
     /// Not probed now: dormant, or stopped.
@@ -106,6 +108,7 @@ impl RouteState {
             Self::Blind => "the secondary does not answer: lag unknown",
             Self::Late => "some canaries are overdue, others arrive",
             Self::Unwritten => "the primary takes no canaries: lag unknown",
+            Self::Unheard => "nothing new arrives, or nothing is written: lag unknown",
             Self::Starting => "starting: nothing has arrived yet",
             Self::Ended => "not probed now: lag unknown",
             Self::Arriving => "arriving",
@@ -229,6 +232,10 @@ fn judge(glance: &Glance, stream: &Watched) -> (RouteState, Option<u64>) {
         } else {
             (RouteState::Late, Some(age_us))
         }
+    } else if glance.is_watcher && silent_for_us > unwritten_us {
+        (RouteState::Blind, Some(silent_for_us))
+    } else if glance.is_watcher && unacked_for_us > unwritten_us {
+        (RouteState::Unheard, Some(unacked_for_us))
     } else if unacked_for_us > unwritten_us {
         (RouteState::Unwritten, Some(unacked_for_us))
     } else if glance.seen_us.is_none() {

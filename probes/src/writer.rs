@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use stores::{Canary, StoreError, WriteOutcome};
+use stores::{AckedBefore, Canary, Stamp, StoreError, WriteOutcome};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
@@ -151,18 +151,20 @@ impl WriterTask {
 /// Writes one canary. Instants are taken right at the write; what they mean is decided by the tracker.
 async fn write(shared: Shared, slot: Slot, permit: OwnedSemaphorePermit) {
     let Slot { sequence, planned_us } = slot;
-    let canary = Canary {
-        stream: shared.spec.stream.clone(),
-        epoch: shared.origin.epoch.clone(),
-        sequence,
-    };
     // Room for the frame first, so that a slow ledger makes the canary late and not its lag long.
     let Ok(room) = shared.frames.reserve().await else {
         shared.halt.cancel();
         return;
     };
     let clock = &shared.setting.clock;
+    let stamp = stamp(&shared);
     let sent_us = clock.now_us();
+    let canary = Canary {
+        stream: shared.spec.stream.clone(),
+        epoch: shared.origin.epoch.clone(),
+        sequence,
+        stamp,
+    };
     let superseded = shared.live.tracker().sent(sequence, planned_us, sent_us);
     room.send(Frame::Sent {
         sequence,
@@ -172,6 +174,12 @@ async fn write(shared: Shared, slot: Slot, permit: OwnedSemaphorePermit) {
     shared.live.writes.fetch_add(1, Ordering::Relaxed);
     let outcome = tokio::time::timeout(WRITE_TIMEOUT, shared.spec.writer.write(&canary)).await;
     let ended_us = clock.now_us();
+    if shared.setting.wall_bound.is_some() && matches!(outcome, Ok(WriteOutcome::Acknowledged)) {
+        shared.live.note_acked(AckedBefore {
+            sequence,
+            acked_at_us: clock.wall_us(),
+        });
+    }
     let (frame, settled) = match outcome {
         Ok(WriteOutcome::Acknowledged) => (
             Some(Frame::Acked {
@@ -203,6 +211,16 @@ async fn write(shared: Shared, slot: Slot, permit: OwnedSemaphorePermit) {
     {
         shared.record(frame).await;
     }
+}
+
+/// What the canary tells watchers by another clock; nothing while nobody vouches for this one.
+fn stamp(shared: &Shared) -> Option<Stamp> {
+    let error_us = shared.setting.wall_bound.as_ref()?.now_us()?;
+    Some(Stamp {
+        sent_at_us: shared.setting.clock.wall_us(),
+        error_us,
+        before: shared.live.acked_before(),
+    })
 }
 
 /// A guarded write is refused when its slot holds a later canary. Sequences of ours are never used again, so somebody else wrote it.

@@ -79,6 +79,7 @@ async fn try_once(pair: &Pair, limits: &Limits) -> Result<(), String> {
             stream: STREAM.to_owned(),
             epoch: format!("{:032x}", rand::random::<u128>()),
             sequence: highest.map_err(|error| error.to_string())? + 1,
+            stamp: None,
         };
         let mut seeing = std::pin::pin!(see(reader.as_ref(), to, &canary, limits));
         let outcome = tokio::select! {

@@ -10,7 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use probes::{Copies, Metrics, Output, Pace, Readiness, Route, RouteSpec, Setting, Summary, SystemClock};
+use probes::{
+    Chrony, ClockBound, Copies, KeptBound, Metrics, Output, Pace, Readiness, Route, RouteSpec, Setting, Summary,
+    SystemClock,
+};
 use reports::cost::Budget;
 use reports::render::{LagSummary, LagTables, RouteLag, lag_terminal};
 use reports::runs;
@@ -27,7 +30,7 @@ use super::{Context, print};
 use crate::cli::{Format, ProbeArgs};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::run::Run;
-use crate::{run, stop, topology};
+use crate::{config, run, stop, topology};
 
 /// How long canaries that are under way when the probe is stopped are waited for.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
@@ -147,6 +150,7 @@ pub(crate) async fn measure(
         let broken = broken.clone();
         tokio::task::spawn_blocking(move || write(tables, &costs, receiver, &broken))
     };
+    let clock_bound = clock_bound(&context.config.probe);
     let setting = Setting {
         ledger_folder: context.config.ledger.path.clone(),
         ledger_keep: context.config.ledger.keep.0,
@@ -157,7 +161,8 @@ pub(crate) async fn measure(
         readiness,
         clock: Arc::new(SystemClock::new()),
         stated,
-        clock_bound: None,
+        wall_bound: wall_bound(&clock_bound, &context.config.probe).await,
+        clock_bound: Some(clock_bound),
         seed: rand::random(),
     };
     let standing = tokio::spawn(standing.run(service.child_token()));
@@ -204,6 +209,22 @@ pub(crate) async fn measure(
             Ok(measured)
         });
     finish(context, row, result)
+}
+
+/// Who tells how far the clock of this host may be off.
+fn clock_bound(probe: &config::Probe) -> Arc<dyn ClockBound> {
+    match &probe.chronyc {
+        Some(program) => Arc::new(Chrony::by(program.display().to_string())),
+        None => Arc::new(Chrony::default()),
+    }
+}
+
+/// The same, kept at hand, where readings by two clocks are wanted.
+async fn wall_bound(bound: &Arc<dyn ClockBound>, probe: &config::Probe) -> Option<Arc<KeptBound>> {
+    match probe.clock {
+        config::Clock::One => None,
+        config::Clock::Two => Some(Arc::new(KeptBound::of(bound.clone()).await)),
+    }
 }
 
 /// The guard of the budget, where there is one and something to guard.

@@ -1,7 +1,7 @@
 //! Checks of meaning that no single type can make: names that must exist elsewhere in the file.
 
 use super::spans::Spans;
-use super::{Config, ConfigError, Connection, Dataset, Tables};
+use super::{Clock, Config, ConfigError, Connection, Dataset, Tables};
 
 /// Checks the whole file. The first fault ends it.
 pub(super) fn whole(config: &Config, spans: &Spans<'_>) -> Result<(), ConfigError> {
@@ -37,6 +37,7 @@ pub(super) fn whole(config: &Config, spans: &Spans<'_>) -> Result<(), ConfigErro
         }
     }
     budget(config, spans)?;
+    two_clocks(config, spans)?;
     key_hash(config, spans)
 }
 
@@ -226,6 +227,21 @@ fn own_sites(
                 ),
             ));
         }
+    }
+    Ok(())
+}
+
+fn two_clocks(config: &Config, spans: &Spans<'_>) -> Result<(), ConfigError> {
+    let probe = &config.probe;
+    if probe.part == probes::Part::Watch && probe.clock == Clock::One {
+        return Err(spans
+            .fault(&["probe", "part"], "a probe that only watches reads by two clocks")
+            .advise("add `clock = \"two\"`, here and in the configuration of the probe that writes"));
+    }
+    if probe.part == probes::Part::Watch && probe.name.is_none() {
+        return Err(spans
+            .fault(&["probe", "part"], "whose canaries shall it watch?")
+            .advise("add `name = \"NAME\"`, the same here and in the configuration of the probe that writes"));
     }
     Ok(())
 }

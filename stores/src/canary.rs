@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::{Result, StoreError};
+use crate::{Result, Stamp, StoreError};
 
 /// One canary.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -14,6 +14,9 @@ pub struct Canary {
     pub epoch: String,
     /// Position in the stream, from 1, never reused, growing over epochs.
     pub sequence: u64,
+    /// For watchers by another clock; `None`: the writer tells them nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stamp: Option<Stamp>,
 }
 
 /// How a write ended.

@@ -26,6 +26,7 @@ mod reread;
 pub mod s3;
 pub mod secret;
 mod site_names;
+mod stamp;
 mod status;
 
 use std::sync::Arc;
@@ -42,6 +43,7 @@ pub use meter::{Meter, Usage};
 pub use ranged::{Listing, Ranged};
 pub use reread::{Fence, KEYS_PER_READ_MAX, Position, ReadRequest, Reading, Readings, Reread, Row, Snapshot};
 pub use site_names::SiteNames;
+pub use stamp::{AckedBefore, NoStamp, Stamp};
 pub use status::{CollectionLag, Fork, NativeStatus, Status};
 
 /// One end of a pair: the abilities of one connection on one site. `None`: this store does not have it.

@@ -48,6 +48,7 @@ fn sighting(shown: &[u64]) -> Sighting {
         stream: "s".to_owned(),
         epoch: "old".to_owned(),
         sequence: *sequence,
+        stamp: None,
     };
     Sighting {
         canaries: shown.iter().map(canary).collect(),

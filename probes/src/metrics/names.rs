@@ -142,6 +142,11 @@ pub(crate) const OLDEST_UNSEEN: Name = Name::gauge(
     COLLECTION,
     "Age of the oldest acknowledged canary that is not visible; rises while replication is dead",
 );
+pub(crate) const NEWEST_SEEN: Name = Name::gauge(
+    "driftline_newest_seen_age_seconds",
+    COLLECTION,
+    "Age of the newest canary that a watcher has seen, by two clocks; rises while nothing arrives or nothing is written",
+);
 pub(crate) const PENDING: Name = Name::gauge(
     "driftline_pending",
     COLLECTION,
@@ -282,7 +287,7 @@ pub(crate) const BUILD: Name = Name {
 };
 
 /// All of them.
-pub(crate) const ALL: [Name; 41] = [
+pub(crate) const ALL: [Name; 42] = [
     LAG_LOW,
     LAG_HIGH,
     WRITE,
@@ -295,6 +300,7 @@ pub(crate) const ALL: [Name; 41] = [
     RIVALS,
     BOUNDS_VIOLATED,
     OLDEST_UNSEEN,
+    NEWEST_SEEN,
     PENDING,
     NATIVE_LAG,
     NATIVE_AS_OF,

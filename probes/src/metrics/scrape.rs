@@ -205,12 +205,18 @@ fn streams(writing: &mut Writing<'_>, shown: &Shown, told: &Told) -> fmt::Result
         .collect();
     // An ended stream is watched by nobody: how old its unseen canaries would be is not known.
     let running = || glances.iter().filter(|(_, _, glance)| !glance.has_ended);
-    let oldest = running().map(|(route, collection, glance)| {
+    let writing_too = || running().filter(|(_, _, glance)| !glance.is_watcher);
+    let oldest = writing_too().map(|(route, collection, glance)| {
         let oldest = seconds(glance.oldest_us.unwrap_or(0));
         (collection.clone(), *route, oldest)
     });
     writing.by_collection(&names::OLDEST_UNSEEN, oldest.collect(), f64::max, ConstGauge::new)?;
-    let pending = running().map(|(route, collection, glance)| {
+    let newest = running().filter_map(|(route, collection, glance)| {
+        let age = seconds(glance.newest_age_us?);
+        Some((collection.clone(), *route, age))
+    });
+    writing.by_collection(&names::NEWEST_SEEN, newest.collect(), f64::max, ConstGauge::new)?;
+    let pending = writing_too().map(|(route, collection, glance)| {
         let pending = count(glance.accounting.pending);
         (collection.clone(), *route, pending)
     });

@@ -11,6 +11,7 @@ use stores::{Meter, Usage};
 
 use super::*;
 use crate::clock::SimulatedClock;
+use crate::engine::Part;
 use crate::live::Native;
 use crate::tracker::Tracker;
 use crate::{Config, FinalState, Polling, Settled};
@@ -46,6 +47,7 @@ impl Rig {
             settings: Config::default(),
             polling: Polling::AURORA,
             pace: None,
+            part: Part::Both,
             single_writer: true,
         };
         let live = Arc::new(Live::new(Tracker::new("e", true, 1_000)));

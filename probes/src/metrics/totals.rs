@@ -115,6 +115,12 @@ impl RouteFigures {
         self.route.write.observe(seconds(write_us));
     }
 
+    /// A watcher saw a canary arrive that another process wrote.
+    pub(crate) fn arrived(&self, at_us: u64) {
+        self.stream.acked_us.fetch_max(at_us, Ordering::Relaxed);
+        self.stream.seen_us.fetch_max(at_us, Ordering::Relaxed);
+    }
+
     /// Seen across two clocks of which nobody knows how far they are off.
     pub(crate) fn seen_without_reading(&self) {
         self.count(FinalState::Seen);

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::totals::{RouteTotals, StreamTotals};
 use crate::Accounting;
 use crate::clock::Clock;
-use crate::engine::RouteSpec;
+use crate::engine::{Part, RouteSpec};
 use crate::live::{Live, Native};
 use crate::pace::Pace;
 
@@ -19,6 +19,7 @@ use crate::pace::Pace;
 pub(crate) struct Watched {
     pub(crate) collection: Option<String>,
     pub(crate) overdue_after_us: u64,
+    pub(crate) is_watcher: bool,
     period: std::time::Duration,
     pace: Option<watch::Receiver<Pace>>,
     pub(crate) started_us: u64,
@@ -54,6 +55,10 @@ pub(crate) struct Glance {
     /// When a canary was last seen; `None`: never.
     pub(crate) seen_us: Option<u64>,
     pub(crate) has_ended: bool,
+    /// It knows only what arrives: what is unseen, or was written, it does not know.
+    pub(crate) is_watcher: bool,
+    /// Age of the newest canary that a watcher has seen, by both clocks; `None`: none, or no watcher.
+    pub(crate) newest_age_us: Option<u64>,
 }
 
 impl Watched {
@@ -62,6 +67,7 @@ impl Watched {
         Self {
             collection: spec.collection.clone(),
             overdue_after_us: us(spec.settings.overdue_after.0),
+            is_watcher: spec.part == Part::Watch,
             period: spec.settings.rate(&spec.route.store).period(),
             pace: spec.pace.clone(),
             started_us: clock.now_us(),
@@ -87,6 +93,9 @@ impl Watched {
             ..self.live.tracker().accounting()
         };
         let oldest_us = self.live.oldest_unseen_us(now_us);
+        let newest_sent = self.live.newest_sent_at_us.load(Ordering::Relaxed);
+        let newest_age_us = (newest_sent != i64::MIN)
+            .then(|| u64::try_from(self.clock.wall_us().saturating_sub(newest_sent)).unwrap_or(0));
         Glance {
             now_us,
             accounting,
@@ -95,6 +104,8 @@ impl Watched {
             answered_us: known(self.live.answered_us.load(Ordering::Relaxed)),
             acked_us: known(self.totals.acked_us.load(Ordering::Relaxed)),
             seen_us: known(self.totals.seen_us.load(Ordering::Relaxed)),
+            is_watcher: self.is_watcher,
+            newest_age_us,
             has_ended: self.totals.has_ended.load(Ordering::Acquire) || !self.live.is_active.load(Ordering::Acquire),
         }
     }

@@ -77,7 +77,9 @@ fn routes(count: usize) -> String {
 fn tone(state: RouteState) -> &'static str {
     match state {
         RouteState::RoleConflict | RouteState::Stalled | RouteState::Late => "no-go",
-        RouteState::Blind | RouteState::Unwritten | RouteState::Starting | RouteState::Ended => "unsure",
+        RouteState::Blind | RouteState::Unwritten | RouteState::Unheard | RouteState::Starting | RouteState::Ended => {
+            "unsure"
+        }
         RouteState::Arriving => "go",
     }
 }

@@ -3,12 +3,13 @@
 use super::*;
 use crate::metrics::{Lately, SPANS_MAX};
 
-const ALL: [RouteState; 8] = [
+const ALL: [RouteState; 9] = [
     RouteState::RoleConflict,
     RouteState::Stalled,
     RouteState::Blind,
     RouteState::Late,
     RouteState::Unwritten,
+    RouteState::Unheard,
     RouteState::Starting,
     RouteState::Ended,
     RouteState::Arriving,

@@ -21,6 +21,7 @@ fn ring_of(epoch: &str, instance: &str, sequences: &[u64]) -> Sighting {
                 stream: "s".to_owned(),
                 epoch: epoch.to_owned(),
                 sequence: *sequence,
+                stamp: None,
             })
             .collect(),
         instance: instance.to_owned(),

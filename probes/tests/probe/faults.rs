@@ -330,6 +330,7 @@ impl CanaryReader for Bloated {
             stream: stream.to_owned(),
             epoch: epoch.clone(),
             sequence,
+            stamp: None,
         }));
         Ok(sighting)
     }

@@ -12,4 +12,5 @@ mod rpo;
 mod scattered;
 mod segments;
 mod service;
+mod two_clock;
 mod unordered;

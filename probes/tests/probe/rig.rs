@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use probes::{
-    Boot, Clock, Config, EpochLedger, LagInterval, LagSample, Metrics, Output, Polling, ProbeError, Readiness, Route,
-    RouteSpec, Setting, StatedWriters, Summary, SystemClock,
+    Boot, Clock, Config, EpochLedger, LagInterval, LagSample, Metrics, Output, Part, Polling, ProbeError, Readiness,
+    Route, RouteSpec, Setting, StatedWriters, Summary, SystemClock,
 };
 use stores::memory::{Pair, Settings};
 use stores::{Canary, CanaryReader, CanaryWriter};
@@ -143,6 +143,7 @@ impl Rig {
             },
             polling,
             pace: None,
+            part: Part::Both,
         };
         let stated = watch::Sender::new(writers(1, &["use1"]));
         let setting = Setting {
@@ -156,6 +157,7 @@ impl Rig {
             clock: Arc::new(TestClock::stepping_by(0)),
             stated: stated.subscribe(),
             clock_bound: None,
+            wall_bound: None,
             seed: 5,
         };
         Self {
@@ -291,6 +293,7 @@ pub(crate) fn canary(sample: &LagSample) -> Canary {
         stream: sample.stream.clone(),
         epoch: sample.epoch.clone(),
         sequence: sample.sequence,
+        stamp: None,
     }
 }
 

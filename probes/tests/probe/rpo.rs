@@ -112,6 +112,7 @@ fn sighting(canaries: &[(&str, u64)]) -> Sighting {
                 stream: "s".to_owned(),
                 epoch: (*epoch).to_owned(),
                 sequence: *sequence,
+                stamp: None,
             })
             .collect(),
         instance: "promoted".to_owned(),

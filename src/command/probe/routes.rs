@@ -86,7 +86,8 @@ pub(super) async fn plan(context: &Context, run: &Run) -> Result<Plan, Failure> 
                             plan.topics_without_figure(&unit, found.lanes.first()).await;
                         }
                         for lane in found.lanes {
-                            plan.add(context, &unit, (primary, secondary), &observer, &run.host, lane)?;
+                            let named = context.config.probe.name.as_deref().unwrap_or(&run.host);
+                            plan.add(context, &unit, (primary, secondary), &observer, named, lane)?;
                         }
                         if is_awake && count == 0 {
                             plan.unmeasured(&unit, shown(&unit), "no replication rule takes it to the other site");
@@ -165,7 +166,7 @@ impl Plan {
         unit: &Unit<'_>,
         (primary, secondary): (&str, &str),
         observer: &str,
-        host: &str,
+        named: &str,
         lane: Lane,
     ) -> Result<(), Failure> {
         let route = route(unit, primary, secondary, observer);
@@ -189,7 +190,7 @@ impl Plan {
         self.specs.push(RouteSpec {
             route,
             collection: lane.collection,
-            stream: stream(&lane.name, host),
+            stream: stream(&lane.name, named),
             writer: wanted(lane.primary.canary_writer, primary, "write canaries")?,
             reader: wanted(lane.secondary.canary_reader, secondary, "watch canaries")?,
             primary_status: lane.primary.status,
@@ -197,6 +198,7 @@ impl Plan {
             single_writer: unit.aurora().is_some(),
             settings,
             polling: polling(unit.store()),
+            part: context.config.probe.part,
             pace: is_paid_for.then(|| self.pace.subscribe()),
         });
         Ok(())

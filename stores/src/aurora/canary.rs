@@ -12,7 +12,8 @@ use super::fault;
 use super::pins::{self, CANARY_STATEMENT_MS};
 use super::session::{Address, Session};
 use crate::{
-    Canary, CanaryReader, CanaryWriter, Covers, Oddities, Result, Sighting, Sought, StoreError, Trouble, WriteOutcome,
+    Canary, CanaryReader, CanaryWriter, Covers, Oddities, Result, Sighting, Sought, Stamp, StoreError, Trouble,
+    WriteOutcome,
 };
 
 /// Slots of a stream's ring. A visible canary proves all earlier ones of its stream (one WAL), so the ring only has to outlast the
@@ -159,7 +160,7 @@ impl CanaryWriter for RingWriter {
         };
         // A task of its own, so that the permit is held until the server has answered, however long nobody waits.
         let sent = tokio::spawn({
-            let (ready, stream, epoch) = (Arc::clone(&ready), canary.stream.clone(), canary.epoch.clone());
+            let (ready, stream, epoch) = (Arc::clone(&ready), canary.stream.clone(), told(canary));
             async move {
                 let _permit = permit;
                 let client = ready.session.client();
@@ -226,6 +227,21 @@ impl RingWriter {
     }
 }
 
+/// The text of the ring's `epoch` column: the epoch, and behind it the stamp where there is one.
+fn told(canary: &Canary) -> String {
+    match canary.stamp {
+        Some(stamp) => format!("{} {stamp}", canary.epoch),
+        None => canary.epoch.clone(),
+    }
+}
+
+fn heard(text: &str) -> (&str, Option<Stamp>) {
+    match text.split_once(' ') {
+        Some((epoch, stamp)) => (epoch, stamp.parse().ok()),
+        None => (text, None),
+    }
+}
+
 fn negative(site: &str, tried: &str) -> StoreError {
     StoreError::Corrupt(Trouble::new(site, tried, "the ring holds a negative sequence"))
 }
@@ -262,10 +278,12 @@ impl RingReader {
             ) else {
                 continue; // the ring is empty
             };
+            let (epoch, stamp) = heard(&epoch);
             canaries.push(Canary {
                 stream: stream.to_owned(),
-                epoch,
+                epoch: epoch.to_owned(),
                 sequence: u64::try_from(sequence).map_err(|_| negative(site, tried))?,
+                stamp,
             });
         }
         Ok(Sighting {

@@ -1,7 +1,7 @@
 //! Contracts of `CanaryWriter` and `CanaryReader`.
 
 use super::{Fixture, Held, answer, hold};
-use crate::{Canary, CanaryReader, CanaryWriter, Role, Sought, WriteOutcome};
+use crate::{AckedBefore, Canary, CanaryReader, CanaryWriter, Role, Sought, Stamp, WriteOutcome};
 
 const STREAM: &str = "conformance";
 
@@ -10,6 +10,7 @@ fn canary(epoch: char, sequence: u64) -> Canary {
         stream: STREAM.to_owned(),
         epoch: epoch.to_string().repeat(32),
         sequence,
+        stamp: None,
     }
 }
 
@@ -56,6 +57,23 @@ pub(super) async fn canaries(fixture: &dyn Fixture) -> Held {
     let again = answer("poll", there.poll(STREAM, Sought::All).await)?;
     hold(!others.instance.is_empty() && again.instance == others.instance, || {
         format!("one instance answers as {} and {}", others.instance, again.instance)
+    })?;
+    let stamped = Canary {
+        stamp: Some(Stamp {
+            sent_at_us: 1_795_251_600_000_000,
+            error_us: 363,
+            before: Some(AckedBefore {
+                sequence: 2,
+                acked_at_us: 1_795_251_599_000_001,
+            }),
+        }),
+        ..canary('a', 3)
+    };
+    acknowledged(writer.as_ref(), &stamped).await?;
+    fixture.settle().await;
+    let seen = shown(there.as_ref()).await?;
+    hold(seen.last() == Some(&stamped), || {
+        format!("a stamp does not travel with its canary: {seen:?}")
     })?;
     guarded(fixture, writer.as_ref(), here.as_ref(), slots).await?;
     stalled(fixture, writer.as_ref(), there.as_ref(), slots).await?;

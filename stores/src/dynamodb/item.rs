@@ -13,6 +13,7 @@ use crate::Canary;
 pub(crate) const STREAM: &str = "driftline_stream";
 pub(crate) const EPOCH: &str = "driftline_epoch";
 pub(crate) const SEQUENCE: &str = "driftline_seq";
+pub(crate) const STAMP: &str = "driftline_stamp";
 /// When the canary may be deleted, in seconds since 1970: the form that DynamoDB's expiry wants.
 pub(crate) const EXPIRES_AT: &str = "driftline_expires_at";
 
@@ -35,6 +36,9 @@ pub(crate) fn of(canary: &Canary, shape: &Shape, expiry: Option<&str>) -> Item {
     item.insert(STREAM.to_owned(), AttributeValue::S(canary.stream.clone()));
     item.insert(EPOCH.to_owned(), AttributeValue::S(canary.epoch.clone()));
     item.insert(SEQUENCE.to_owned(), AttributeValue::N(canary.sequence.to_string()));
+    if let Some(stamp) = canary.stamp {
+        item.insert(STAMP.to_owned(), AttributeValue::S(stamp.to_string()));
+    }
     // The key last: whatever the table calls it, it is the key that counts.
     item.extend(shape.slot_key(&canary.stream, canary.sequence % RING_SLOTS));
     item
@@ -56,6 +60,7 @@ pub(crate) fn read(item: &Item, stream: &str, shape: &Shape) -> Option<Canary> {
         stream: stream.to_owned(),
         epoch: epoch.clone(),
         sequence,
+        stamp: item.get(STAMP).and_then(|stamp| stamp.as_s().ok()?.parse().ok()),
     })
 }
 
@@ -82,6 +87,7 @@ mod tests {
             stream: "s".to_owned(),
             epoch: "a".repeat(32),
             sequence: RING_SLOTS + 7,
+            stamp: None,
         }
     }
 

@@ -304,6 +304,7 @@ mod tests {
             stream: "s".to_owned(),
             epoch: "a".repeat(32),
             sequence: 1,
+            stamp: None,
         };
         let (ours, theirs) = (item::of(&canary, &shape(), None), keys[&2].clone());
         let read = sorted_out(&[&ours, &theirs], &[], &keys, "s", &shape());

@@ -1,6 +1,7 @@
 //! A canary as a record: the key is its stream, the value says the rest.
 //!
-//! Text, so that whoever meets one in a topic can read it: `driftline-canary 1 EPOCH SEQUENCE`. Headers are not used, since mirrors are
+//! Text, so that whoever meets one in a topic can read it: `driftline-canary 1 EPOCH SEQUENCE`, and behind it a stamp where there
+//! is one. Headers are not used, since mirrors are
 //! known to rewrite them.
 
 use crate::Canary;
@@ -14,7 +15,10 @@ const EPOCH_DIGITS: usize = 32;
 
 /// The value of `canary`'s record.
 pub(crate) fn value(canary: &Canary) -> String {
-    format!("{HEAD}{} {}", canary.epoch, canary.sequence)
+    match canary.stamp {
+        Some(stamp) => format!("{HEAD}{} {} {stamp}", canary.epoch, canary.sequence),
+        None => format!("{HEAD}{} {}", canary.epoch, canary.sequence),
+    }
 }
 
 /// The canary in a record. `None`: foreign or malformed.
@@ -24,6 +28,10 @@ pub(crate) fn parse(key: Option<&[u8]>, value: Option<&[u8]>) -> Option<Canary> 
         return None;
     }
     let (epoch, sequence) = std::str::from_utf8(value?).ok()?.strip_prefix(HEAD)?.split_once(' ')?;
+    let (sequence, stamp) = match sequence.split_once(' ') {
+        Some((sequence, stamp)) => (sequence, Some(stamp.parse().ok()?)),
+        None => (sequence, None),
+    };
     let is_epoch = epoch.len() == EPOCH_DIGITS && epoch.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     let is_number = !sequence.starts_with(['0', '+']);
     if !is_epoch || !is_number {
@@ -33,6 +41,7 @@ pub(crate) fn parse(key: Option<&[u8]>, value: Option<&[u8]>) -> Option<Canary> 
         stream: stream.to_owned(),
         epoch: epoch.to_owned(),
         sequence: sequence.parse().ok()?,
+        stamp,
     })
 }
 
@@ -46,6 +55,7 @@ mod tests {
             stream: "use1/events/0".to_owned(),
             epoch: "0a".repeat(16),
             sequence: u64::MAX,
+            stamp: None,
         };
         let written = value(&canary);
         let read = |key: &str, value: &str| parse(Some(key.as_bytes()), Some(value.as_bytes()));

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::{Canary, Sought};
+use crate::{Canary, Sought, Stamp};
+
+/// What a slot holds: sequence, epoch and stamp.
+type Held = (u64, Arc<str>, Option<Stamp>);
 
 /// Canaries that a reader keeps for each stream. The log keeps them all, so this is not what a write overwrites; it is how far back a
 /// gap is still found: canaries that a mirror dropped are told from seen ones as long as fewer than these came after them. At 1,000
@@ -21,7 +24,7 @@ pub(crate) enum Arrival {
 /// Slots by `sequence mod RING_SLOTS`; a slot never goes back.
 #[derive(Debug)]
 pub(crate) struct Ring {
-    slots: Vec<Option<(u64, Arc<str>)>>,
+    slots: Vec<Option<Held>>,
     newest: Option<(u64, Arc<str>)>,
 }
 
@@ -39,7 +42,7 @@ impl Ring {
             self.slots.resize(slot + 1, None);
         }
         let held = self.slots[slot].as_ref();
-        let is_new = held.is_none_or(|(sequence, epoch)| {
+        let is_new = held.is_none_or(|(sequence, epoch, _)| {
             *sequence < canary.sequence || (*sequence == canary.sequence && **epoch != *canary.epoch)
         });
         if !is_new {
@@ -56,16 +59,17 @@ impl Ring {
         {
             self.newest = Some((canary.sequence, Arc::clone(&epoch)));
         }
-        self.slots[slot] = Some((canary.sequence, epoch));
+        self.slots[slot] = Some((canary.sequence, epoch, canary.stamp));
         Arrival::New
     }
 
     /// What the ring holds of what is sought, and always its newest: order is proved by it.
     pub(crate) fn shown(&self, stream: &str, sought: Sought<'_>) -> Vec<Canary> {
-        let canary = |(sequence, epoch): &(u64, Arc<str>)| Canary {
+        let canary = |(sequence, epoch, stamp): &Held| Canary {
             stream: stream.to_owned(),
             epoch: epoch.to_string(),
             sequence: *sequence,
+            stamp: *stamp,
         };
         match sought {
             Sought::All => self.slots.iter().flatten().map(canary).collect(),
@@ -94,6 +98,7 @@ mod tests {
             stream: "s".to_owned(),
             epoch: epoch.to_string().repeat(32),
             sequence,
+            stamp: None,
         }
     }
 

@@ -31,6 +31,7 @@ fn canary(sequence: u64) -> Canary {
         stream: "s".to_owned(),
         epoch: "e".to_owned(),
         sequence,
+        stamp: None,
     }
 }
 

@@ -14,6 +14,7 @@ pub(crate) const RING_SLOTS: u64 = 256;
 const STREAM: &str = "driftline-stream";
 const EPOCH: &str = "driftline-epoch";
 const SEQUENCE: &str = "driftline-sequence";
+const STAMP: &str = "driftline-stamp";
 
 /// Where the canaries of one replication rule lie, and how they are marked so that the rule takes them along.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,12 +95,14 @@ pub(crate) fn slot_of(sequence: u64) -> u64 {
 }
 
 /// What is written beside the body.
-pub(crate) fn metadata(canary: &Canary) -> [(&'static str, String); 3] {
-    [
+pub(crate) fn metadata(canary: &Canary) -> Vec<(&'static str, String)> {
+    let mut metadata = vec![
         (STREAM, canary.stream.clone()),
         (EPOCH, canary.epoch.clone()),
         (SEQUENCE, canary.sequence.to_string()),
-    ]
+    ];
+    metadata.extend(canary.stamp.map(|stamp| (STAMP, stamp.to_string())));
+    metadata
 }
 
 /// The body says the same, so that two canaries never have one ETag.
@@ -120,6 +123,7 @@ pub(crate) fn canary(stream: &str, slot: u64, metadata: &BTreeMap<String, String
         stream: stream.to_owned(),
         epoch: epoch.clone(),
         sequence,
+        stamp: metadata.get(STAMP).and_then(|stamp| stamp.parse().ok()),
     })
 }
 
@@ -128,7 +132,8 @@ mod tests {
     use super::*;
 
     fn sent(canary: &Canary) -> BTreeMap<String, String> {
-        metadata(canary).map(|(name, value)| (name.to_owned(), value)).into()
+        let metadata = metadata(canary).into_iter();
+        metadata.map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
     #[test]
@@ -137,6 +142,7 @@ mod tests {
             stream: "media/img use1->usw2".to_owned(),
             epoch: "0a".repeat(16),
             sequence: 2 * RING_SLOTS + 5,
+            stamp: None,
         };
         let whole = sent(&one);
         assert_eq!(canary(&one.stream, 5, &whole), Some(one.clone()));
@@ -156,6 +162,7 @@ mod tests {
             stream: "s".to_owned(),
             epoch: "a".repeat(32),
             sequence: 1,
+            stamp: None,
         };
         let later = Canary {
             sequence: 1 + RING_SLOTS,

@@ -72,6 +72,7 @@ impl Bench {
             stream: "s".to_owned(),
             epoch: "e".to_owned(),
             sequence,
+            stamp: None,
         };
         self.end.canary_writer.as_ref().unwrap().write(&canary).await
     }

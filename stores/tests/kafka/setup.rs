@@ -47,6 +47,7 @@ pub(crate) fn canary(epoch: char, sequence: u64) -> Canary {
         stream: STREAM.to_owned(),
         epoch: epoch.to_string().repeat(32),
         sequence,
+        stamp: None,
     }
 }
 

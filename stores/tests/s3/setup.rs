@@ -143,6 +143,7 @@ pub(crate) fn canary(sequence: u64) -> Canary {
         stream: STREAM.to_owned(),
         epoch: "0123456789abcdef".repeat(2),
         sequence,
+        stamp: None,
     }
 }
 

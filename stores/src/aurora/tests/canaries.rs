@@ -14,6 +14,7 @@ fn canary(sequence: u64) -> Canary {
         stream: "orders-db/use1".to_owned(),
         epoch: "0123456789abcdef0123456789abcdef".to_owned(),
         sequence,
+        stamp: None,
     }
 }
 
