@@ -1,6 +1,7 @@
 //! `driftline check`: what can be verified, changing nothing.
 
 use serde::Serialize;
+use stores::s3::Found;
 use stores::{Collection, End, Identity, KeyShape, NativeStatus, Role, StoreError};
 
 use super::{Context, print};
@@ -45,6 +46,8 @@ struct PairReport {
     problem: Option<String>,
     /// What is not as the canaries between these two sites need it.
     canary_problems: Vec<String>,
+    /// What would be better, and keeps nothing from being probed.
+    suggestions: Vec<String>,
     /// What CloudWatch says, where it is asked.
     native: Vec<NativeReport>,
 }
@@ -136,7 +139,8 @@ async fn connection(unit: &Unit<'_>, exit: &mut Exit) -> ConnectionReport {
     for secondary in unit.secondaries() {
         let mut report = pair(unit, secondary, &reached, exit);
         if report.problem.is_none() {
-            report.canary_problems = pair_problems(unit, secondary, exit).await;
+            let found = look_between(unit, secondary, exit).await;
+            (report.canary_problems, report.suggestions) = (found.problems, found.suggestions);
             report.native = native_figures(unit, secondary, exit).await;
         }
         pairs.push(report);
@@ -225,35 +229,44 @@ async fn canary_problems(unit: &Unit<'_>, site: &str) -> Result<Vec<String>, Sto
 }
 
 /// What is not as the canaries from the primary to `secondary` need it.
-async fn pair_problems(unit: &Unit<'_>, secondary: &str, exit: &mut Exit) -> Vec<String> {
+async fn look_between(unit: &Unit<'_>, secondary: &str, exit: &mut Exit) -> Found {
     match between(unit, unit.primary(), secondary).await {
-        Ok(problems) => {
-            if !problems.is_empty() {
+        Ok(found) => {
+            if !found.problems.is_empty() {
                 raise(exit, Exit::CannotTell);
             }
-            problems
+            found
         }
-        Err(error) => vec![fault(exit, error)],
+        Err(error) => Found {
+            problems: vec![fault(exit, error)],
+            suggestions: Vec::new(),
+        },
     }
 }
 
-async fn between(unit: &Unit<'_>, primary: &str, secondary: &str) -> Result<Vec<String>, StoreError> {
+async fn between(unit: &Unit<'_>, primary: &str, secondary: &str) -> Result<Found, StoreError> {
     match unit.source {
-        Source::Kafka(config) => stores::kafka::check_canary(config, primary, secondary).await,
+        Source::Kafka(config) => Ok(Found {
+            problems: stores::kafka::check_canary(config, primary, secondary).await?,
+            suggestions: Vec::new(),
+        }),
         Source::S3(config, bucket) => {
             let (writer, watched) = ((primary, unit.aws(primary)?), (secondary, unit.aws(secondary)?));
             let rules = stores::s3::rules(config, bucket, writer.0, writer.1).await?;
             let pair = stores::s3::CheckedPair { writer, watched };
-            let problems = stores::s3::check_canary(config, bucket, &rules.key_sets, pair).await?;
+            let found = stores::s3::check_canary(config, bucket, &rules.key_sets, pair).await?;
             let disabled = rules.disabled.iter().map(|keys| {
                 format!(
                     "rule {} is switched off: what is written meanwhile is never replicated",
                     keys.rule.as_deref().unwrap_or(&keys.prefix)
                 )
             });
-            Ok(rules.notes.into_iter().chain(disabled).chain(problems).collect())
+            Ok(Found {
+                problems: rules.notes.into_iter().chain(disabled).chain(found.problems).collect(),
+                suggestions: found.suggestions,
+            })
         }
-        Source::Aurora(_) | Source::Dynamodb(..) => Ok(Vec::new()),
+        Source::Aurora(_) | Source::Dynamodb(..) => Ok(Found::default()),
     }
 }
 
@@ -321,6 +334,7 @@ fn pair(unit: &Unit<'_>, secondary: &str, reached: &[(String, Identity)], exit: 
         relation: None,
         problem: None,
         canary_problems: Vec::new(),
+        suggestions: Vec::new(),
         native: Vec::new(),
     };
     let (Some(a), Some(b)) = (identity(unit.primary()), identity(secondary)) else {
@@ -417,6 +431,11 @@ fn words(report: &Report) -> String {
                 pair.canary_problems
                     .iter()
                     .map(|problem| format!("    canaries: PROBLEM: {problem}")),
+            );
+            lines.extend(
+                pair.suggestions
+                    .iter()
+                    .map(|suggestion| format!("    canaries: suggestion: {suggestion}")),
             );
             lines.extend(pair.native.iter().map(native_words));
         }

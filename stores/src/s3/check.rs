@@ -90,7 +90,16 @@ pub struct CheckedPair<'a> {
     pub watched: (&'a str, &'a Site),
 }
 
-/// Problems of the canaries of one bucket between two sites, in sentences; empty: none were found. Changes nothing, but that whether a store honours
+/// What was found of the canaries of one bucket between two sites, in sentences.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// What keeps canaries from telling the truth.
+    pub problems: Vec<String>,
+    /// What would be better: lag is told all the same.
+    pub suggestions: Vec<String>,
+}
+
+/// Looks for problems of the canaries of one bucket between two sites. Changes nothing, but that whether a store honours
 /// conditions can only be tried: one that does not will write one small object for each key set, `check`, beside the rings.
 ///
 /// # Errors
@@ -100,22 +109,22 @@ pub async fn check_canary(
     bucket: &Bucket,
     key_sets: &[KeySet],
     pair: CheckedPair<'_>,
-) -> Result<Vec<String>> {
+) -> Result<Found> {
     let writer = Remote::open(pair.writer.0, pair.writer.1, name_at(bucket, pair.writer.0)?).await?;
     let watched = Remote::open(pair.watched.0, pair.watched.1, name_at(bucket, pair.watched.0)?).await?;
-    let mut problems = Vec::new();
+    let mut found = Found::default();
     for remote in [&writer, &watched] {
         remote
             .greet()
             .await
             .map_err(|fault| remote.error("look at the bucket", fault))?;
-        problems.extend(versioning(remote).await);
-        problems.extend(lifecycle(remote, config, key_sets).await);
+        found.problems.extend(versioning(remote).await);
+        found.suggestions.extend(lifecycle(remote, config, key_sets).await);
     }
     for keys in key_sets {
         let reserved = keys.reserved(&config.canary.prefix);
         if !keys.reaches(&watched.bucket) {
-            problems.push(format!(
+            found.problems.push(format!(
                 "rule {:?} copies to bucket {} and not to {}: its canaries do not arrive at {}",
                 keys.rule.as_deref().unwrap_or_default(),
                 keys.destination.as_deref().unwrap_or_default(),
@@ -123,10 +132,10 @@ pub async fn check_canary(
                 watched.site,
             ));
         }
-        problems.extend(conditions(&writer, keys, &reserved).await);
-        problems.extend(proxying(&writer, &watched, &reserved).await);
+        found.problems.extend(conditions(&writer, keys, &reserved).await);
+        found.problems.extend(proxying(&writer, &watched, &reserved).await);
     }
-    Ok(problems)
+    Ok(found)
 }
 
 /// The words of an error that is itself the finding.

@@ -17,7 +17,7 @@ mod ring;
 mod rules;
 mod writer;
 
-pub use check::{CheckedPair, check_canary, init_text};
+pub use check::{CheckedPair, Found, check_canary, init_text};
 pub use config::{Bucket, CanaryPlace, Config};
 pub use ends::open;
 pub use ring::KeySet;

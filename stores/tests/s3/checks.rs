@@ -3,11 +3,11 @@
 use aws_sdk_s3::types::{
     BucketLifecycleConfiguration, ExpirationStatus, LifecycleRule, LifecycleRuleFilter, NoncurrentVersionExpiration,
 };
-use stores::s3::{CheckedPair, check_canary, init_text};
+use stores::s3::{CheckedPair, Found, check_canary, init_text};
 
 use super::setup::{Rig, until};
 
-async fn problems(rig: &Rig) -> Vec<String> {
+async fn found(rig: &Rig) -> Found {
     let [writer, watched] = &rig.map.sites;
     let pair = CheckedPair {
         writer: ("use1", writer),
@@ -17,6 +17,10 @@ async fn problems(rig: &Rig) -> Vec<String> {
     check_canary(&rig.map.config, rig.map.bucket(), keys, pair)
         .await
         .unwrap()
+}
+
+async fn problems(rig: &Rig) -> Vec<String> {
+    found(rig).await.problems
 }
 
 async fn suggest_lifecycle(rig: &Rig) {
@@ -39,7 +43,7 @@ async fn suggest_lifecycle(rig: &Rig) {
 async fn a_pair_that_is_set_up_well_has_no_problems() {
     let rig = Rig::start().await;
     suggest_lifecycle(&rig).await;
-    assert_eq!(problems(&rig).await, [""; 0]);
+    assert_eq!(found(&rig).await, Found::default());
     // It can be checked again, and beside canaries.
     rig.write([1]).await;
     assert_eq!(problems(&rig).await, [""; 0]);
@@ -48,11 +52,11 @@ async fn a_pair_that_is_set_up_well_has_no_problems() {
 #[tokio::test]
 async fn each_fault_is_found() {
     let rig = Rig::start().await;
-    let found = problems(&rig).await;
-    assert_eq!(found.len(), 2, "{found:?}");
+    let found = found(&rig).await;
+    assert_eq!((found.problems.len(), found.suggestions.len()), (0, 2), "{found:?}");
     assert!(
-        found.iter().all(|problem| problem.contains("no lifecycle rule")),
-        "{found:?}"
+        found.suggestions.iter().all(|one| one.contains("no lifecycle rule")),
+        "nothing that keeps canaries from telling the truth: {found:?}"
     );
     suggest_lifecycle(&rig).await;
 
