@@ -176,24 +176,52 @@ pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 /// # Errors
 /// The first reason to stop; the other routes are then ended in order and their ledgers closed.
 pub async fn run(routes: Vec<RouteSpec>, setting: Setting) -> Result<Summary, ProbeError> {
+    let (_, none) = mpsc::channel(1);
+    run_growing(routes, none, setting).await
+}
+
+fn start(
+    running: &mut JoinSet<Result<Option<RouteSummary>, ProbeError>>,
+    spec: RouteSpec,
+    setting: Setting,
+    started: mpsc::Sender<()>,
+) {
+    let span = log_span(&spec);
+    match spec.part {
+        Part::Both => running.spawn(RouteRun::new(spec, setting, started).run().instrument(span)),
+        Part::Watch => running.spawn(WatchRun::new(spec, setting, started).run().instrument(span)),
+    };
+}
+
+/// As [`run`], with routes that come `later`: when the last of `routes` has ended, so has the probe only once `later` is closed or it is shut
+/// down. Readiness is not waited for with them.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_growing(
+    routes: Vec<RouteSpec>,
+    mut later: mpsc::Receiver<RouteSpec>,
+    setting: Setting,
+) -> Result<Summary, ProbeError> {
     let stop = setting.shutdown.child_token();
     let (started, mut starts) = mpsc::channel(routes.len().max(1));
     let expected = routes.len();
     let readiness = setting.readiness.clone();
     let mut running = JoinSet::new();
-    for (spec, seed) in routes.into_iter().zip(setting.seed..) {
-        let setting = Setting {
+    let mut seed = setting.seed;
+    let mut next_setting = || {
+        let own = Setting {
             shutdown: stop.clone(),
             seed,
             ..setting.clone()
         };
-        let span = log_span(&spec);
-        match spec.part {
-            Part::Both => running.spawn(RouteRun::new(spec, setting, started.clone()).run().instrument(span)),
-            Part::Watch => running.spawn(WatchRun::new(spec, setting, started.clone()).run().instrument(span)),
-        };
+        seed = seed.wrapping_add(1);
+        own
+    };
+    for spec in routes {
+        start(&mut running, spec, next_setting(), started.clone());
     }
-    drop((started, setting));
+    drop(started);
     running.spawn(async move {
         let mut count = 0;
         while count < expected && starts.recv().await.is_some() {
@@ -206,14 +234,26 @@ pub async fn run(routes: Vec<RouteSpec>, setting: Setting) -> Result<Summary, Pr
     });
     let mut summary = Summary::default();
     let mut first_error = None;
-    while let Some(ended) = running.join_next().await {
-        match ended.unwrap_or_else(|error| Err(ProbeError::Panicked(error.to_string()))) {
-            Ok(route) => summary.routes.extend(route),
-            Err(error) => {
-                tracing::error!(%error, "a route of the probe stopped");
-                stop.cancel();
-                first_error.get_or_insert(error);
+    let mut is_growing = true;
+    loop {
+        tokio::select! {
+            Some(ended) = running.join_next(), if !running.is_empty() => {
+                match ended.unwrap_or_else(|error| Err(ProbeError::Panicked(error.to_string()))) {
+                    Ok(route) => summary.routes.extend(route),
+                    Err(error) => {
+                        tracing::error!(%error, "a route of the probe stopped");
+                        stop.cancel();
+                        first_error.get_or_insert(error);
+                    }
+                }
             }
+            spec = later.recv(), if is_growing => match spec {
+                // Nobody counts the starts of latecomers.
+                Some(spec) => start(&mut running, spec, next_setting(), mpsc::channel(1).0),
+                None => is_growing = false,
+            },
+            () = stop.cancelled(), if is_growing => is_growing = false,
+            else => break,
         }
     }
     first_error.map_or(Ok(summary), Err)

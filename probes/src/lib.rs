@@ -54,7 +54,7 @@ pub use accounting::Accounting;
 pub use clock::{Anchor, Boot, Clock, SimulatedClock, SystemClock};
 pub use clock_bound::{Chrony, ClockBound, TrackingError, chrony_bound_us};
 pub use config::{Config, OverdueAfter, RATE_PER_SECOND_MAX, Rate, ScheduleKind, SettingError};
-pub use engine::{Part, RouteSpec, RouteSummary, Setting, Summary, run, runtime};
+pub use engine::{Part, RouteSpec, RouteSummary, Setting, Summary, run, run_growing, runtime};
 pub use error::ProbeError;
 pub use histogram::{Distribution, HDR_DIGITS, HDR_US_MAX, HDR_US_MIN};
 pub use intervals::{INTERVAL_US, Intervals, Moment, SLOT_LATE_US_MAX};

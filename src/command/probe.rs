@@ -1,6 +1,7 @@
 //! `driftline probe`: wires routes, the ledger, `/metrics` and the lag tables, and drains.
 
 mod costs;
+mod latecomers;
 mod pacing;
 mod reconciled;
 mod routes;
@@ -22,6 +23,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::costs::Costs;
+use self::latecomers::{LATE_ROUTES_MAX, Latecomers};
 use self::pacing::Pacing;
 use self::reconciled::Following;
 pub(crate) use self::routes::route;
@@ -112,15 +114,9 @@ pub(crate) async fn measure(
 ) -> Result<Measured, Failure> {
     let run = Run::begin();
     let mut plan = routes::plan(context, &run).await?;
-    if plan.specs.is_empty() && plan.not_probed.is_empty() {
+    if plan.specs.is_empty() && plan.missing.is_empty() {
         return Err(Failure::refused(anyhow!(
             "the configuration has no route to probe: it needs a connection or a dataset with two sites"
-        )));
-    }
-    if plan.specs.is_empty() {
-        return Err(Failure::cannot_tell(anyhow!(
-            "nothing can be probed: {}",
-            plan.not_probed.join("; ")
         )));
     }
     tracing::info!(rates = routes::rates(&context.config), "probing");
@@ -128,7 +124,7 @@ pub(crate) async fn measure(
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
     plan.show(&metrics);
     let costs = Arc::new(Costs::of(context, &run, std::mem::take(&mut plan.metered))?);
-    let pacing = pacing(context, &costs, &metrics, plan.pace)?;
+    let pacing = pacing(context, &costs, &metrics, plan.pace.clone())?;
     let copies = copies(context)?;
     let standing = Standing::new(context, metrics.clone(), copies.as_ref().map(Copies::figures));
     let stated = standing.writers();
@@ -148,6 +144,7 @@ pub(crate) async fn measure(
     let broken = shutdown.child_token();
     let writer = {
         let broken = broken.clone();
+        let costs = costs.clone();
         tokio::task::spawn_blocking(move || write(tables, &costs, receiver, &broken))
     };
     let clock_bound = clock_bound(&context.config.probe);
@@ -168,13 +165,28 @@ pub(crate) async fn measure(
     let standing = tokio::spawn(standing.run(service.child_token()));
     let pacing = pacing.map(|pacing| tokio::spawn(pacing.run(service.child_token())));
     let following = tokio::spawn(following.run(service.child_token()));
-    let measured = probes::run(plan.specs, setting).await;
+    let specs = std::mem::take(&mut plan.specs);
+    let (routes, later) = mpsc::channel(LATE_ROUTES_MAX);
+    let latecomers = Latecomers {
+        context: context.clone(),
+        run,
+        plan,
+        metrics: setting.metrics.clone(),
+        costs: costs.clone(),
+        routes,
+    };
+    let latecomers = tokio::spawn(latecomers.run(service.child_token()));
+    let measured = probes::run_growing(specs, later, setting).await;
     let copied = last_copies(copies).await;
     let written = writer
         .await
         .context("the writer of lag tables")
         .map_err(Failure::cannot_tell)?;
     service.cancel();
+    let not_probed = latecomers
+        .await
+        .context("the tries to reach missing stores")
+        .map_err(Failure::cannot_tell)?;
     let stood = standing
         .await
         .context("the watch of the state folder")
@@ -199,7 +211,7 @@ pub(crate) async fn measure(
             written.map(|lag| Measured {
                 summary,
                 lag,
-                not_probed: plan.not_probed,
+                not_probed,
             })
         })
         .and_then(|measured| {

@@ -1,10 +1,10 @@
 //! What the requests of a probe cost, as far as the price list knows.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
-use probes::Route;
+use probes::{Metrics, Route};
 use reports::cost::{Charge, PRICES_2026_11, Prices, Spent, spent, write_costs};
 use reports::tables::TableError;
 use stores::Meter;
@@ -28,7 +28,14 @@ pub(super) struct Costs {
     output: PathBuf,
     run_id: String,
     prices: Prices,
-    metered: Vec<Metered>,
+    metered: Mutex<Vec<Metered>>,
+}
+
+impl Metered {
+    /// Shows its requests.
+    pub(super) fn show(&self, metrics: &Metrics) {
+        metrics.add_meter(&self.route.dataset, &self.route.store, &self.site, self.meter.clone());
+    }
 }
 
 impl Costs {
@@ -47,27 +54,36 @@ impl Costs {
             output: context.output.clone(),
             run_id: run.id.clone(),
             prices: prices.context("the price list").map_err(Failure::refused)?,
-            metered,
+            metered: Mutex::new(metered),
         })
+    }
+
+    fn metered(&self) -> MutexGuard<'_, Vec<Metered>> {
+        self.metered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts what another end is asked for.
+    pub(super) fn add(&self, metered: Metered) {
+        self.metered().push(metered);
     }
 
     /// Whether any route is paid for by the request.
     pub(super) fn is_empty(&self) -> bool {
-        self.metered.is_empty()
+        self.metered().is_empty()
     }
 
     /// What was spent so far.
     pub(super) fn spent(&self) -> Spent {
-        let charges: Vec<Charge> = self.metered.iter().map(charge).collect();
+        let charges: Vec<Charge> = self.metered().iter().map(charge).collect();
         spent(&charges, &self.prices)
     }
 
     /// Writes everything so far; a later call replaces it.
     pub(super) fn write(&self) -> Result<(), TableError> {
-        if self.metered.is_empty() {
+        let charges: Vec<Charge> = self.metered().iter().map(charge).collect();
+        if charges.is_empty() {
             return Ok(());
         }
-        let charges: Vec<Charge> = self.metered.iter().map(charge).collect();
         write_costs(&self.output, &self.run_id, &charges, &self.prices).map(drop)
     }
 }
@@ -97,12 +113,12 @@ impl Costs {
             output: PathBuf::new(),
             run_id: String::new(),
             prices: Prices::parse("prices-2026-11.toml", PRICES_2026_11).unwrap(),
-            metered: vec![Metered {
+            metered: Mutex::new(vec![Metered {
                 route,
                 site: "use1".to_owned(),
                 collection: None,
                 meter,
-            }],
+            }]),
         }
     }
 }

@@ -24,8 +24,8 @@ const STATUS_PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) specs: Vec<RouteSpec>,
-    /// Routes that a writer is stated for, and that could not be prepared: the probe goes on without them, and says so.
-    pub(super) not_probed: Vec<String>,
+    /// What could not be prepared: the probe goes on without it, says so, and tries again.
+    pub(super) missing: Vec<Missing>,
     /// Collections whose lag nobody measures.
     pub(super) unmeasured: Vec<Unmeasured>,
     pub(super) metered: Vec<Metered>,
@@ -33,13 +33,51 @@ pub(super) struct Plan {
     pub(super) pace: watch::Sender<Pace>,
 }
 
+/// A direction whose store did not say what there is.
+#[derive(Debug)]
+pub(super) struct Missing {
+    pub(super) unit: String,
+    collection: Option<String>,
+    pub(super) primary: String,
+    pub(super) secondary: String,
+    /// Why, where a writer is stated for it; `None`: nobody waits for it now.
+    reason: Option<String>,
+    /// What is said to be unmeasured until it is there.
+    pub(super) unmeasured: Option<Unmeasured>,
+}
+
+impl Missing {
+    /// Whether it is a direction of `unit`.
+    pub(super) fn is_of(&self, unit: &Unit<'_>) -> bool {
+        self.unit == unit.name && self.collection.as_deref() == unit.collection()
+    }
+}
+
 impl Plan {
+    fn new(pace: watch::Sender<Pace>) -> Self {
+        Self {
+            specs: Vec::new(),
+            missing: Vec::new(),
+            unmeasured: Vec::new(),
+            metered: Vec::new(),
+            pace,
+        }
+    }
+
+    /// A plan of the same probe with nothing in it.
+    pub(super) fn empty(&self) -> Self {
+        Self::new(self.pace.clone())
+    }
+
+    /// Why routes that a writer is stated for are not probed.
+    pub(super) fn not_probed(&self) -> Vec<String> {
+        self.missing.iter().filter_map(|one| one.reason.clone()).collect()
+    }
+
     /// Tells the figures of what is not measured, and of the requests that are paid for.
     pub(super) fn show(&self, metrics: &Metrics) {
         metrics.set_unmeasured(self.unmeasured.clone());
-        for one in &self.metered {
-            metrics.add_meter(&one.route.dataset, &one.route.store, &one.site, one.meter.clone());
-        }
+        self.metered.iter().for_each(|one| one.show(metrics));
     }
 
     fn unmeasured(&mut self, unit: &Unit<'_>, collection: &str, reason: &str) {
@@ -57,48 +95,11 @@ impl Plan {
 /// # Errors
 /// What the configuration has to change first.
 pub(super) async fn plan(context: &Context, run: &Run) -> Result<Plan, Failure> {
-    let observer = observer(&context.config, run);
-    let mut plan = Plan {
-        specs: Vec::new(),
-        not_probed: Vec::new(),
-        unmeasured: Vec::new(),
-        metered: Vec::new(),
-        pace: watch::Sender::new(Pace::FULL),
-    };
+    let mut plan = Plan::new(watch::Sender::new(Pace::FULL));
     for unit in topology::units(&context.config) {
         for primary in unit.sites.iter().copied() {
             for secondary in unit.sites.iter().copied().filter(|site| *site != primary) {
-                let is_awake = unit.writers.contains(&primary);
-                match lanes::lanes(&unit, primary, secondary).await {
-                    Ok(found) => {
-                        if is_awake {
-                            found.notes.iter().for_each(|note| {
-                                tracing::warn!(
-                                    unit = unit.name,
-                                    primary_site = primary,
-                                    secondary_site = secondary,
-                                    "{note}"
-                                );
-                            });
-                        }
-                        let count = found.lanes.len();
-                        if is_awake {
-                            plan.topics_without_figure(&unit, found.lanes.first()).await;
-                        }
-                        for lane in found.lanes {
-                            let named = context.config.probe.name.as_deref().unwrap_or(&run.host);
-                            plan.add(context, &unit, (primary, secondary), &observer, named, lane)?;
-                        }
-                        if is_awake && count == 0 {
-                            plan.unmeasured(&unit, shown(&unit), "no replication rule takes it to the other site");
-                        }
-                    }
-                    Err(error @ StoreError::Config(_)) if is_awake => return Err(error.into()),
-                    Err(error) if is_awake => plan.left_out(&unit, primary, secondary, &error),
-                    Err(error) => {
-                        tracing::debug!(unit = unit.name, primary_site = primary, %error, "not ready to be probed in this direction");
-                    }
-                }
+                plan.prepare(context, &unit, (primary, secondary), run).await?;
             }
         }
         if let Source::Dynamodb(config, names) = unit.source
@@ -115,6 +116,46 @@ pub(super) async fn plan(context: &Context, run: &Run) -> Result<Plan, Failure> 
 }
 
 impl Plan {
+    /// Adds what there is to probe from `primary` to `secondary`; a store that does not say is missing.
+    ///
+    /// # Errors
+    /// What the configuration has to change first.
+    pub(super) async fn prepare(
+        &mut self,
+        context: &Context,
+        unit: &Unit<'_>,
+        (primary, secondary): (&str, &str),
+        run: &Run,
+    ) -> Result<(), Failure> {
+        let is_awake = unit.writers.contains(&primary);
+        let found = match lanes::lanes(unit, primary, secondary).await {
+            Ok(found) => found,
+            Err(error @ StoreError::Config(_)) if is_awake => return Err(error.into()),
+            Err(error) => {
+                self.left_out(unit, (primary, secondary), is_awake, &error);
+                return Ok(());
+            }
+        };
+        if is_awake {
+            for note in &found.notes {
+                tracing::warn!(
+                    unit = unit.name,
+                    primary_site = primary,
+                    secondary_site = secondary,
+                    "{note}"
+                );
+            }
+            self.topics_without_figure(unit, found.lanes.first()).await;
+            if found.lanes.is_empty() {
+                self.unmeasured(unit, shown(unit), "no replication rule takes it to the other site");
+            }
+        }
+        for lane in found.lanes {
+            self.add(context, unit, (primary, secondary), run, lane)?;
+        }
+        Ok(())
+    }
+
     /// Canaries stand for their own topic alone. The topics of a dataset are measured where the mirror's record of offsets tells their lag.
     async fn topics_without_figure(&mut self, unit: &Unit<'_>, lane: Option<&Lane>) {
         let topics: Vec<&kafka::Topics> = unit
@@ -153,11 +194,24 @@ impl Plan {
         }
     }
 
-    fn left_out(&mut self, unit: &Unit<'_>, primary: &str, secondary: &str, error: &StoreError) {
-        let reason = format!("{} ({primary} to {secondary}): {error}", unit.name);
-        tracing::error!(unit = unit.name, primary_site = primary, secondary_site = secondary, %error, "not probed");
-        self.unmeasured(unit, shown(unit), "it could not be prepared when the probe started");
-        self.not_probed.push(reason);
+    fn left_out(&mut self, unit: &Unit<'_>, (primary, secondary): (&str, &str), is_awake: bool, error: &StoreError) {
+        let mut missing = Missing {
+            unit: unit.name.to_owned(),
+            collection: unit.collection().map(str::to_owned),
+            primary: primary.to_owned(),
+            secondary: secondary.to_owned(),
+            reason: None,
+            unmeasured: None,
+        };
+        if is_awake {
+            tracing::error!(unit = unit.name, primary_site = primary, secondary_site = secondary, %error, "not probed; it is tried again");
+            self.unmeasured(unit, shown(unit), "it could not be prepared yet; the probe tries again");
+            missing.unmeasured = self.unmeasured.last().cloned();
+            missing.reason = Some(format!("{} ({primary} to {secondary}): {error}", unit.name));
+        } else {
+            tracing::debug!(unit = unit.name, primary_site = primary, %error, "not ready to be probed in this direction");
+        }
+        self.missing.push(missing);
     }
 
     fn add(
@@ -165,11 +219,11 @@ impl Plan {
         context: &Context,
         unit: &Unit<'_>,
         (primary, secondary): (&str, &str),
-        observer: &str,
-        named: &str,
+        run: &Run,
         lane: Lane,
     ) -> Result<(), Failure> {
-        let route = route(unit, primary, secondary, observer);
+        let route = route(unit, primary, secondary, &observer(&context.config, run));
+        let named = context.config.probe.name.as_deref().unwrap_or(&run.host);
         // What is asked of CloudWatch beside a route does not go by its rate: slowing it would save nothing.
         let mut meters = [&lane.primary.meter, &lane.secondary.meter].into_iter().flatten();
         let is_paid_for = meters.any(|meter| meter.is_whole());
