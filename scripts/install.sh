@@ -2,7 +2,7 @@
 # Installs what a bare Debian 12 with Rust lacks, and says what it installs. Runs as root, or through sudo.
 #   install.sh demo   what `make demo` needs: PostgreSQL 15, compilers of C and C++, the headers of OpenSSL
 #   install.sh bench  and Python on top
-#   install.sh test   and what `make test` needs on top: Python readers of Parquet, cargo-deny, Apache Kafka, DynamoDB Local, MinIO, Prometheus
+#   install.sh test   and what `make test` needs on top: Python readers of Parquet, cargo-deny, Apache Kafka, DynamoDB Local, MinIO, Prometheus, chrony
 #   install.sh kafka  Apache Kafka and its mirror alone
 #   install.sh dynamodb  DynamoDB Local alone
 #   install.sh minio  MinIO alone
@@ -126,6 +126,18 @@ install_prometheus() {
     return $status
 }
 
+# chrony, which vouches for clocks. Debian's package would take the place of whatever keeps this machine's time, so only its programs are
+# taken, into the cache, unless it is installed anyway.
+install_chrony() {
+    local into=$cache/chrony
+    [ -x /usr/sbin/chronyd ] || [ -x "$into/usr/sbin/chronyd" ] && return
+    apt_missing libcap2 libedit2 libnettle8 libgnutls30 libseccomp2
+    say "chrony (into $into)"
+    rm -rf "$into"
+    mkdir -p "$into"
+    (cd "$into" && apt-get download -qq chrony && dpkg -x ./chrony_*.deb .)
+}
+
 [ "${1:-demo}" = rules ] && { install_prometheus; exit 0; }
 [ "${1:-demo}" = dynamodb ] && { install_dynamodb_local; exit 0; }
 [ "${1:-demo}" = kafka ] && { install_kafka; exit 0; }
@@ -163,3 +175,4 @@ install_kafka
 install_dynamodb_local
 install_minio
 install_prometheus
+install_chrony

@@ -3,7 +3,9 @@
 use lab::{DynamoPair, KafkaOptions, KafkaPair, S3_ACCESS_KEY, S3_SECRET_KEY, S3Options, S3Pair, TableSpec};
 use serde_json::Value;
 
-use crate::fixture::{Finished, driftline, finish, parquet_files};
+use nix::sys::signal::Signal;
+
+use crate::fixture::{Finished, Running, driftline, finish, parquet_files, wait_until};
 
 const DATASETS: [&str; 3] = ["events", "media", "profiles"];
 
@@ -160,4 +162,70 @@ async fn what_a_failover_lost_is_proved_for_every_store_also_by_a_copy_of_the_le
     assert!(!printed.contains("writers = [\"use1\"]\n\n[dataset"), "{printed}");
     let known = stores.run(&["reconcile", "run"]).expect(3).stderr;
     assert!(known.contains("this version compares PostgreSQL only"), "{known}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_down_at_the_start_is_probed_when_it_comes_back() {
+    let stores = Stores::start().await;
+    let port = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = port.local_addr().expect("its address");
+    drop(port);
+    let real = stores.s3.primary().endpoint();
+    let config = stores.config().replace(&real, &format!("http://{address}"));
+    let file = stores.folder.path().join("down.toml");
+    std::fs::write(&file, config).expect("write the configuration");
+    let mut command = driftline();
+    command.arg("--config").arg(&file).args(["--format", "json", "probe"]);
+    let probe = Running::spawn(command, &stores.folder.path().join("probe"));
+    wait_until("it says what is missing", || {
+        probe.log().contains("not probed; it is tried again")
+    });
+    wait_until("it serves", || probe.log().contains("/metrics"));
+
+    // The site comes back: whoever calls at the port reaches the store.
+    let listener = tokio::net::TcpListener::bind(address).await.expect("the port again");
+    let real = real.trim_start_matches("http://").to_owned();
+    let relay = tokio::spawn(async move {
+        while let Ok((mut caller, _)) = listener.accept().await {
+            let real = real.clone();
+            tokio::spawn(async move {
+                if let Ok(mut store) = tokio::net::TcpStream::connect(real).await {
+                    let _ended = tokio::io::copy_bidirectional(&mut caller, &mut store).await;
+                }
+            });
+        }
+    });
+    wait_until("the store is taken up", || {
+        probe.log().contains("is probed from here on")
+    });
+    let out = stores.folder.path().join("out");
+    let log = probe.log();
+    let served = log
+        .split("http://")
+        .find_map(|rest| rest.split_once("/metrics"))
+        .map(|(address, _)| address.to_owned());
+    let served = served.expect("where it serves");
+    wait_until("its canaries arrive", || {
+        let told = std::net::TcpStream::connect(&served).ok().and_then(|mut stream| {
+            use std::io::{Read as _, Write as _};
+            stream
+                .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                .ok()?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text).ok()?;
+            Some(text)
+        });
+        let text = told.unwrap_or_default();
+        let mut lines = text.lines();
+        let seen = lines.find(|line| {
+            line.starts_with("driftline_canaries_total{")
+                && line.contains("store=\"s3\"")
+                && line.contains("state=\"seen\"")
+        });
+        seen.is_some_and(|line| !line.ends_with(" 0")) && !text.contains("driftline_unmeasured{dataset=\"media\"")
+    });
+    probe.signal(Signal::SIGTERM);
+    probe.expect(0);
+    assert!(!parquet_files(&out, "lag_samples").is_empty());
+    relay.abort();
 }

@@ -15,3 +15,4 @@ mod phantoms;
 mod probing;
 mod reconciled;
 mod stages;
+mod two_clock;

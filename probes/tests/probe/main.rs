@@ -1,6 +1,7 @@
 //! Probes on the reference pair, whose instants of visibility are known, under paused time.
 
 mod accuracy;
+mod chrony;
 mod copies;
 mod faults;
 mod ledger;
