@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use probes::{
     Chrony, ClockBound, Copies, KeptBound, Metrics, Output, Pace, Readiness, Route, RouteSpec, Setting, Summary,
-    SystemClock,
+    SystemClock, Unmeasured,
 };
 use reports::cost::Budget;
 use reports::render::{LagSummary, LagTables, RouteLag, lag_terminal};
@@ -58,6 +58,8 @@ pub(crate) struct Measured {
     pub(crate) lag: Lag,
     /// Routes that could not be prepared, and why: nothing was measured there.
     pub(crate) not_probed: Vec<String>,
+    /// Collections whose lag nobody measures.
+    pub(crate) unmeasured: Vec<Unmeasured>,
 }
 
 impl Measured {
@@ -183,7 +185,7 @@ pub(crate) async fn measure(
         .context("the writer of lag tables")
         .map_err(Failure::cannot_tell)?;
     service.cancel();
-    let not_probed = latecomers
+    let planned = latecomers
         .await
         .context("the tries to reach missing stores")
         .map_err(Failure::cannot_tell)?;
@@ -211,7 +213,8 @@ pub(crate) async fn measure(
             written.map(|lag| Measured {
                 summary,
                 lag,
-                not_probed,
+                not_probed: planned.not_probed(),
+                unmeasured: planned.unmeasured,
             })
         })
         .and_then(|measured| {
@@ -421,14 +424,24 @@ fn tell(context: &Context, measured: &Measured) -> Result<(), Failure> {
                 .map(|one| route_json(one, lag(&one.route)))
                 .collect();
             serde_json::to_string_pretty(
-                &serde_json::json!({ "complete": measured.is_complete(), "routes": routes, "not_probed": measured.not_probed }),
+                &serde_json::json!({ "complete": measured.is_complete(), "routes": routes, "not_probed": measured.not_probed, "unmeasured": measured.unmeasured }),
             )
             .map_err(|error| Failure::cannot_tell(anyhow::Error::new(error)))?
         }
         Format::Human => {
             let missing = measured.not_probed.iter().map(|reason| format!("NOT PROBED: {reason}"));
+            let unmeasured = measured.unmeasured.iter().map(|one| {
+                let Unmeasured {
+                    dataset,
+                    store,
+                    collection,
+                    reason,
+                } = one;
+                format!("UNMEASURED: {dataset} ({store}) {collection}: {reason}")
+            });
             std::iter::once(lag_terminal(&measured.lag))
                 .chain(missing)
+                .chain(unmeasured)
                 .collect::<Vec<_>>()
                 .join("\n")
         }

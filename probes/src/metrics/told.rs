@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use stores::Meter;
 
 use super::Metrics;
@@ -20,7 +20,7 @@ pub const UNMEASURED_MAX: usize = 1_024;
 pub const METERS_MAX: usize = 1_024;
 
 /// A collection that no canary represents and no figure of the store covers. Its lag is not known, which is not zero.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Unmeasured {
     /// The dataset.
     pub dataset: String,

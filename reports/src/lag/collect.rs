@@ -11,6 +11,7 @@ use super::gaps::Gaps;
 use super::hlog_file::{Logged, read_hlog};
 use super::report::{LagReport, Observed, Spectrum};
 use super::sources::{self, Day};
+use super::unmeasured::read_unmeasured;
 use crate::render::visible;
 use crate::spread::Spread;
 use crate::tables::{LagIntervalRow, TableError, read_files, utc_date};
@@ -106,7 +107,12 @@ pub fn collect(paths: &[PathBuf], filter: &Filter) -> Result<LagReport, TableErr
             collector.day(date, day)?;
         }
     }
-    Ok(collector.finish())
+    let runs = collector.by_interval.iter().map(|(run, _)| run.clone()).collect();
+    let unmeasured = read_unmeasured(paths, &runs)?;
+    Ok(LagReport {
+        unmeasured,
+        ..collector.finish()
+    })
 }
 
 /// Whose rows a file holds.
@@ -273,6 +279,7 @@ impl Collector<'_> {
             to_us,
             files: self.files,
             routes,
+            unmeasured: Vec::new(),
             notes: torn.chain(left_out).collect(),
         }
     }

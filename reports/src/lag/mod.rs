@@ -14,6 +14,7 @@ mod sources;
 mod table;
 #[cfg(test)]
 mod tests;
+mod unmeasured;
 
 pub use collect::{Filter, INTERVALS_PER_DAY_MAX, RouteFilter, collect};
 pub use gaps::{GAPS_LISTED_MAX, Gap};
@@ -21,3 +22,4 @@ pub use hlog::{HLOG_BYTES_MAX, Hlog};
 pub use plot::{PLOT_ROUTES_MAX, plot};
 pub use report::{LagReport, Observed, Spectrum};
 pub use table::{csv, terminal};
+pub use unmeasured::write_unmeasured;

@@ -1,6 +1,6 @@
 //! Lag of each route and observer over a span, merged.
 
-use probes::{Quantiles, Route};
+use probes::{Quantiles, Route, Unmeasured};
 use serde::Serialize;
 
 use super::gaps::{Gap, Gaps};
@@ -17,6 +17,8 @@ pub struct LagReport {
     pub files: u64,
     /// One entry a route and observer.
     pub routes: Vec<Spectrum>,
+    /// Collections whose lag nobody measured in the runs behind the figures.
+    pub unmeasured: Vec<Unmeasured>,
     /// What a reader has to know beside the figures.
     pub notes: Vec<String>,
 }

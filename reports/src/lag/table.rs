@@ -36,8 +36,18 @@ pub fn terminal(report: &LagReport) -> String {
         text.push('\n');
         text.push_str(&remarks(spectrum));
     }
-    if !report.notes.is_empty() {
+    if !report.unmeasured.is_empty() || !report.notes.is_empty() {
         text.push('\n');
+    }
+    for one in &report.unmeasured {
+        let _ = writeln!(
+            text,
+            "UNMEASURED: {} ({}) {}: {}; its lag is not known, which is not zero",
+            plain(&one.dataset),
+            plain(&one.store),
+            plain(&one.collection),
+            plain(&one.reason)
+        );
     }
     for note in &report.notes {
         // Writing to a String cannot fail.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use probes::{Metrics, RouteSpec};
+use reports::lag::write_unmeasured;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -37,8 +38,9 @@ pub(super) struct Latecomers {
 }
 
 impl Latecomers {
-    /// Until nothing is missing, or `stop`. Returns why what is still missing was never probed.
-    pub(super) async fn run(mut self, stop: CancellationToken) -> Vec<String> {
+    /// Until nothing is missing, or `stop`. Returns what is still missing, and what nobody measures.
+    pub(super) async fn run(mut self, stop: CancellationToken) -> Plan {
+        self.keep_unmeasured();
         let mut wait = TRY_AFTER;
         while !self.plan.missing.is_empty() {
             let waited = stop.run_until_cancelled(tokio::time::sleep(wait)).await;
@@ -47,7 +49,13 @@ impl Latecomers {
             }
             wait = (wait * 2).min(TRY_EVERY_MAX);
         }
-        self.plan.not_probed()
+        self.plan
+    }
+
+    fn keep_unmeasured(&self) {
+        if let Err(error) = write_unmeasured(&self.context.output, &self.run.id, &self.plan.unmeasured) {
+            tracing::error!(%error, "what is not measured cannot be written");
+        }
     }
 
     async fn try_again(&mut self) {
@@ -92,6 +100,7 @@ impl Latecomers {
             .retain(|one| Some(one) != missing.unmeasured.as_ref());
         self.plan.unmeasured.append(&mut found.unmeasured);
         self.metrics.set_unmeasured(self.plan.unmeasured.clone());
+        self.keep_unmeasured();
         for metered in std::mem::take(&mut found.metered) {
             metered.show(&self.metrics);
             self.costs.add(metered);

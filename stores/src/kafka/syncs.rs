@@ -92,7 +92,10 @@ impl Syncs {
         }
         let tail = match &mut self.tail {
             Some(tail) => tail,
-            None => self.tail.insert(Tail::open(asks.reach(), topic, 0, low)?),
+            None => {
+                let (cluster, _) = asks.cluster(topic, deadline.saturating_duration_since(Instant::now()))?;
+                self.tail.insert(Tail::open(asks.reach(), &cluster, (topic, 0), low)?)
+            }
         };
         let newest = &mut self.newest;
         let ended = tail.read_to(high, deadline, |message| {

@@ -14,15 +14,22 @@ use crate::{Result, StoreError, Trouble};
 /// How long the consumer sleeps before it looks again whether markers of transactions, which are not handed out, were passed.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Measured settings: a broker that holds a fetch back answers it late (a simulated one at the end of the wait, though a record has
-/// come: 250 ms made every lag that long), and without the first the consumer sleeps a second whenever its queue is full. The queue is small, since nothing
+/// How long a broker holds back a fetch of a log that was read to its end. It answers at once when a record comes.
+const WAIT_MS: &str = "500";
+
+/// The same for librdkafka's own simulated cluster, which answers at the end of the wait though a record has come.
+const WAIT_SIMULATED_MS: &str = "5";
+
+/// How the library calls simulated clusters.
+const SIMULATED: &str = "mockCluster";
+
+/// Measured settings: without the first the consumer sleeps a second whenever its queue is full. The queue is small, since nothing
 /// is kept but the newest canaries. A group is named because the library wants one; it is neither joined nor written to.
-const SETTINGS: [(&str, &str); 12] = [
+const SETTINGS: [(&str, &str); 11] = [
     ("fetch.queue.backoff.ms", "5"),
     ("queued.min.messages", "20000"),
     ("queued.max.messages.kbytes", "4096"),
     ("fetch.message.max.bytes", "1048576"),
-    ("fetch.wait.max.ms", "5"),
     ("fetch.error.backoff.ms", "50"),
     ("enable.partition.eof", "true"),
     ("auto.offset.reset", "error"),
@@ -53,10 +60,16 @@ pub(crate) struct Tail {
 }
 
 impl Tail {
-    /// Starts at `from`.
-    pub(crate) fn open(reach: &Reach, topic: &str, partition: i32, from: i64) -> Result<Self> {
+    /// Starts at `from`, in a topic of `cluster`.
+    pub(crate) fn open(reach: &Reach, cluster: &str, (topic, partition): (&str, i32), from: i64) -> Result<Self> {
         let tried = format!("read {topic}-{partition}");
-        let consumer: BaseConsumer<Notes> = reach.client(&tried, &SETTINGS, &Notes::default())?;
+        let wait_ms = if cluster.starts_with(SIMULATED) {
+            WAIT_SIMULATED_MS
+        } else {
+            WAIT_MS
+        };
+        let settings: Vec<(&str, &str)> = SETTINGS.into_iter().chain([("fetch.wait.max.ms", wait_ms)]).collect();
+        let consumer: BaseConsumer<Notes> = reach.client(&tried, &settings, &Notes::default())?;
         let mut assigned = TopicPartitionList::new();
         let assign = assigned.add_partition_offset(topic, partition, Offset::Offset(from));
         assign

@@ -157,7 +157,7 @@ impl Watch {
         let (cluster, _) = self.asks.cluster(&self.topic, PATIENCE)?;
         let from = low.max(high.saturating_sub(LOOK_BACK_RECORDS));
         Ok(ReadingOn {
-            tail: Tail::open(self.asks.reach(), &self.topic, self.partition, from)?,
+            tail: Tail::open(self.asks.reach(), &cluster, (&self.topic, self.partition), from)?,
             cluster,
             rings: BTreeMap::new(),
             counts_from: high,
