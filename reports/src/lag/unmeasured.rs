@@ -72,7 +72,7 @@ mod tests {
             reason: "the mirror tells no lag of it".to_owned(),
         };
         write_unmeasured(output.path(), "b", &[one.clone(), one.clone()]).unwrap();
-        write_unmeasured(output.path(), "a", &[one.clone()]).unwrap();
+        write_unmeasured(output.path(), "a", std::slice::from_ref(&one)).unwrap();
         write_unmeasured(output.path(), "a", &[]).unwrap();
         let paths = [output.path().to_owned(), output.path().join("x.parquet")];
         let read = |run: &str| read_unmeasured(&paths, &BTreeSet::from([run.to_owned()]));
