@@ -21,6 +21,8 @@ struct Poll {
     sent_at_us: i64,
     instance: String,
     covers: Covers,
+    /// How far the watcher's clock may have been off.
+    error_us: Option<u64>,
 }
 
 /// A canary that was not there before.
@@ -28,8 +30,8 @@ struct Poll {
 struct Arrived {
     epoch: String,
     stamp: Option<Stamp>,
-    /// When the last poll that did not show it was sent.
-    miss_at_us: Option<i64>,
+    /// When the last poll that did not show it was sent, and how far the watcher's clock was off at most.
+    miss: Option<(i64, u64)>,
     seen_at_us: i64,
     /// How far the watcher's clock may be off.
     error_us: Option<u64>,
@@ -110,7 +112,7 @@ impl Arrivals {
                 let arrival = Arrived {
                     epoch: canary.epoch.clone(),
                     stamp: canary.stamp,
-                    miss_at_us: miss.map(|last| last.sent_at_us),
+                    miss: miss.and_then(|last| Some((last.sent_at_us, last.error_us?))),
                     seen_at_us: received_at_us,
                     error_us,
                     acked: None,
@@ -126,6 +128,7 @@ impl Arrivals {
                 sent_at_us,
                 instance: sighting.instance.clone(),
                 covers: sighting.covers.clone(),
+                error_us,
             });
         }
         self.known = self.known.split_off(&self.highest.saturating_sub(2 * self.ring_slots));
@@ -162,17 +165,17 @@ impl Arrivals {
 
 impl Arrived {
     fn reading(self, sequence: u64) -> Reading {
-        let low = self.miss_at_us.zip(self.acked);
+        let low = self.miss.zip(self.acked);
         let of_writer = self
             .stamp
             .map(|stamp| stamp.error_us.max(self.acked.map_or(0, |(_, error)| error)));
         let error_us = self
             .error_us
             .zip(of_writer)
-            .map(|(own, writers)| own.saturating_add(writers));
+            .map(|(own, writers)| own.max(self.miss.map_or(0, |(_, error)| error)).saturating_add(writers));
         let lag = self.stamp.zip(error_us).map(|(stamp, error_us)| {
             Crossing {
-                low_us: low.map(|(miss, (acked, _))| miss.saturating_sub(acked)),
+                low_us: low.map(|((miss, _), (acked, _))| miss.saturating_sub(acked)),
                 high_us: self.seen_at_us.saturating_sub(stamp.sent_at_us),
                 error_us,
             }

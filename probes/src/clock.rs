@@ -10,8 +10,8 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Where instants come from.
 ///
-/// Lag is made of differences of [`Clock::now_us`] alone. [`Clock::wall_us`] is read once at the start of an epoch, so a step
-/// of the wall clock can move no figure.
+/// Lag by one clock is made of differences of [`Clock::now_us`] alone. [`Clock::wall_us`] is then read once at the start of an epoch, so a step
+/// of the wall clock can move no figure. Readings by two clocks are made of it, and carry the bound of its error.
 pub trait Clock: std::fmt::Debug + Send + Sync + 'static {
     /// Microseconds since an arbitrary start; never goes back.
     fn now_us(&self) -> u64;

@@ -38,7 +38,7 @@ const PAID_GAP_MAX: Duration = Duration::from_secs(60);
 const AHEAD: u64 = 8;
 
 /// In an unordered store, canaries before the newest one that are looked for while they are missing.
-const BEHIND: u64 = 64;
+const BEHIND: u64 = 92;
 
 /// In an unordered store the whole ring is read when nothing has arrived for this long: another epoch begins far above.
 const LOOK_ROUND_AFTER: Duration = Duration::from_secs(600);

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use probes::{Clock, ClockBound, KeptBound, LagSample, Part, SystemClock};
+use probes::{Clock, ClockBound, KeptBound, LagSample, Part, Polling, SystemClock};
 use stores::memory::{Delay, Pair, Settings};
 
 use crate::rig::{Left, Rig, WALL, pair};
+use crate::scattered::{Scattered, ends};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -88,36 +89,38 @@ fn holds(pair: &Pair, sample: &LagSample) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn within_their_bounds_two_clocks_hold_the_truth() {
-    for (off_us, other_us) in [(0, 0), (900, -900), (-4_000, 900), (39_000, -39_000), (-40_000, 40_000)] {
-        for delay in [
-            Delay::Fixed(Duration::from_millis(1)),
-            Delay::Between(Duration::from_millis(5), Duration::from_millis(900)),
-        ] {
-            let pair = lagging(Duration::from_millis(4), delay);
-            let bound = |off: i64| Some(off.unsigned_abs() + 50);
-            let hosts = [(off_us, bound(off_us)), (other_us, bound(other_us))];
-            let hosts = hosts.map(|(off, bound)| Host::new(SystemClock::new(), off, bound));
-            let [writer, watcher] = watched(&pair, hosts, 60).await;
-            let written = writer.accounting().seen;
-            let samples = &watcher.samples;
-            assert!(samples.len() > 1_000, "{} of {written}", samples.len());
-            let readings: Vec<_> = samples.iter().filter(|sample| sample.lag_high_us.is_some()).collect();
-            let held = readings.iter().filter(|sample| holds(&pair, sample)).count();
-            assert_eq!(readings.len(), samples.len(), "no bound was violated");
-            assert!(held * 1_000 >= readings.len() * 999, "{held} of {}", readings.len());
-            let known = samples.iter().filter(|sample| sample.low_known).count();
-            assert!(known * 10 >= samples.len() * 9, "{known} of {}", samples.len());
-            assert!(
-                samples
-                    .iter()
-                    .all(|sample| sample.clock == "two_clock" && sample.late_us.is_none())
-            );
-            let slack = bound(off_us).unwrap() + bound(other_us).unwrap() + 2_000;
-            assert!(samples.iter().all(|sample| sample.clock_error_us <= slack));
-            let last = &watcher.intervals;
-            assert!(last.iter().any(|row| row.is_final && row.seen > 500));
-            assert!(last.iter().all(|row| row.planned == row.seen + row.pending));
-        }
+    let even = Delay::Fixed(Duration::from_millis(1));
+    let spread = Delay::Between(Duration::from_millis(5), Duration::from_millis(900));
+    for (off_us, other_us, delay) in [
+        (0, 0, even),
+        (900, -900, spread),
+        (39_000, -39_000, even),
+        (-40_000, 40_000, spread),
+    ] {
+        let pair = lagging(Duration::from_millis(4), delay);
+        let bound = |off: i64| Some(off.unsigned_abs() + 50);
+        let hosts = [(off_us, bound(off_us)), (other_us, bound(other_us))];
+        let hosts = hosts.map(|(off, bound)| Host::new(SystemClock::new(), off, bound));
+        let [writer, watcher] = watched(&pair, hosts, 60).await;
+        let written = writer.accounting().seen;
+        let samples = &watcher.samples;
+        assert!(samples.len() > 1_000, "{} of {written}", samples.len());
+        let readings: Vec<_> = samples.iter().filter(|sample| sample.lag_high_us.is_some()).collect();
+        let held = readings.iter().filter(|sample| holds(&pair, sample)).count();
+        assert_eq!(readings.len(), samples.len(), "no bound was violated");
+        assert!(held * 1_000 >= readings.len() * 999, "{held} of {}", readings.len());
+        let known = samples.iter().filter(|sample| sample.low_known).count();
+        assert!(known * 10 >= samples.len() * 9, "{known} of {}", samples.len());
+        assert!(
+            samples
+                .iter()
+                .all(|sample| sample.clock == "two_clock" && sample.late_us.is_none())
+        );
+        let slack = bound(off_us).unwrap() + bound(other_us).unwrap() + 2_000;
+        assert!(samples.iter().all(|sample| sample.clock_error_us <= slack));
+        let last = &watcher.intervals;
+        assert!(last.iter().any(|row| row.is_final && row.seen > 500));
+        assert!(last.iter().all(|row| row.planned == row.seen + row.pending));
     }
 }
 
@@ -176,4 +179,38 @@ async fn watched_quietly(pair: &Pair, hosts: [Arc<Host>; 2]) -> [Left; 2] {
     let writer = first.start();
     tokio::time::sleep(SECOND * 30).await;
     [writer.stop().await.unwrap(), watcher.stop().await.unwrap()]
+}
+
+#[tokio::test(start_paused = true)]
+async fn canaries_that_arrive_in_no_order_are_looked_for_one_by_one() {
+    let late = |n: u64, _| Some(Duration::from_millis(if n.is_multiple_of(10) { 3_000 } else { 30 }));
+    let store = ends(Scattered::new(4, late));
+    let rig = |off_us: i64| {
+        let host = Host::new(SystemClock::new(), off_us, Some(2_050));
+        let rig = Rig::over(store.clone(), store.clone(), Polling::DYNAMODB, "5/s");
+        (rig.clock(host.clone()), host)
+    };
+    let ((mut first, writes), (mut second, watches)) = (rig(2_000), rig(-2_000));
+    first.setting.wall_bound = Some(Arc::new(KeptBound::of(writes).await));
+    second.setting.wall_bound = Some(Arc::new(KeptBound::of(watches).await));
+    second.spec.part = Part::Watch;
+    let watcher = second.start();
+    tokio::time::sleep(SECOND).await;
+    let writer = first.start();
+    tokio::time::sleep(SECOND * 60).await;
+    let writer = writer.stop().await.unwrap();
+    tokio::time::sleep(SECOND * 5).await;
+    let watcher = watcher.stop().await.unwrap();
+    let seen = usize::try_from(writer.accounting().seen).unwrap();
+    assert!(
+        seen > 200 && watcher.samples.len() + 5 > seen,
+        "{} of {seen}",
+        watcher.samples.len()
+    );
+    for sample in &watcher.samples {
+        let truth = store.truth_us(&sample.stream, sample.sequence).unwrap();
+        let (low, high) = (sample.lag_low_us.unwrap(), sample.lag_high_us.unwrap());
+        assert!(low <= truth && truth <= high, "{truth}: {sample:?}");
+        assert!(high < truth * 3 / 2 + 300_000, "{truth}: {sample:?}");
+    }
 }
