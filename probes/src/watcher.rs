@@ -64,6 +64,7 @@ pub(crate) struct WatchRun {
     looked_round_us: u64,
     revised_us: u64,
     has_failed: bool,
+    is_awake: bool,
     was_awake: bool,
     has_told_unstamped: bool,
 }
@@ -95,6 +96,7 @@ impl WatchRun {
             looked_round_us: now_us,
             revised_us: now_us,
             has_failed: false,
+            is_awake: false,
             was_awake: false,
             has_told_unstamped: false,
             live,
@@ -110,8 +112,7 @@ impl WatchRun {
         let shutdown = self.setting.shutdown.clone();
         while !shutdown.is_cancelled() {
             let is_awake = self.stated.borrow_and_update().is_writer(&self.spec.route);
-            self.live.is_active.store(is_awake, Ordering::Release);
-            self.was_awake |= is_awake;
+            self.turn(is_awake);
             if let Some(started) = self.started.take() {
                 // A summary may be dropped without harm: the receiver only counts starts.
                 let _ = started.send(()).await;
@@ -135,6 +136,22 @@ impl WatchRun {
         }
         self.end().await?;
         Ok(Some(self.summary()))
+    }
+
+    /// While it sleeps nothing is observed: minutes end with it, and begin anew.
+    fn turn(&mut self, is_awake: bool) {
+        let clock = self.setting.clock.clone();
+        if is_awake && !self.is_awake {
+            self.origin.epoch = Uuid::new_v4().simple().to_string();
+            self.origin.anchor = Anchor::take(&*clock);
+            self.intervals = Intervals::new(self.origin.clone(), self.spec.settings.overdue_after.0);
+            self.arrived_us = clock.now_us();
+        } else if !is_awake && self.is_awake {
+            self.settle(clock.wall_us(), clock.now_us(), true);
+        }
+        self.is_awake = is_awake;
+        self.was_awake |= is_awake;
+        self.live.is_active.store(is_awake, Ordering::Release);
     }
 
     /// From one poll to the next: the longer ago the newest arrival, the longer, up to a bound.
@@ -316,8 +333,7 @@ impl WatchRun {
     }
 
     async fn end(&mut self) -> Result<(), ProbeError> {
-        let clock = self.setting.clock.clone();
-        self.settle(clock.wall_us(), clock.now_us(), true);
+        self.turn(false);
         self.live.end();
         for row in std::mem::take(&mut self.backlog) {
             let sent = self.setting.output.send(row).await;

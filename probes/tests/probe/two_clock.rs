@@ -200,7 +200,14 @@ async fn canaries_that_arrive_in_no_order_are_looked_for_one_by_one() {
     tokio::time::sleep(SECOND * 60).await;
     let writer = writer.stop().await.unwrap();
     tokio::time::sleep(SECOND * 5).await;
+    watcher.stated.send_replace(crate::rig::writers(2, &["usw2"]));
+    tokio::time::sleep(SECOND * 300).await;
     let watcher = watcher.stop().await.unwrap();
+    assert!(
+        watcher.intervals.len() < 6,
+        "what it slept through it has not observed: {}",
+        watcher.intervals.len()
+    );
     let seen = usize::try_from(writer.accounting().seen).unwrap();
     assert!(
         seen > 200 && watcher.samples.len() + 5 > seen,
