@@ -67,6 +67,7 @@ pub fn newest(output: &Path, wanted: &BTreeSet<Compared>) -> Result<BTreeMap<Com
     let mut pairs: BTreeMap<Compared, Pair> = BTreeMap::new();
     let mut held: BTreeMap<String, Vec<CoverageRow>> = BTreeMap::new();
     let mut held_count = 0;
+    let mut waiting: Vec<RunRow> = Vec::new();
     let mut all: BTreeSet<_> = dates(output, RunRow::table().name)?.into_iter().collect();
     all.extend(dates(output, CoverageRow::table().name)?);
     for date in all.into_iter().rev().take(DATES_MAX) {
@@ -87,17 +88,24 @@ pub fn newest(output: &Path, wanted: &BTreeSet<Compared>) -> Result<BTreeMap<Com
             held_count += 1;
             held.entry(row.run_id.clone()).or_default().push(row);
         }
-        // A collection is begun after its run, so all rows of these runs have been met.
-        for run in latest_runs(output, span)?.into_iter().rev() {
+        // A collection is begun after its run, by a clock that may be behind that of the run's host: so a run waits for one date more.
+        for run in std::mem::replace(&mut waiting, latest_runs(output, span)?)
+            .into_iter()
+            .rev()
+        {
             let Some(rows) = held.remove(&run.run_id) else { continue };
             held_count -= rows.len();
-            if run.kind == RunKind::Reconcile && run.commits() {
-                take(&mut pairs, &run, rows);
-            }
+            take(&mut pairs, &run, rows);
         }
         let is_known = |one: &Compared| pairs.get(one).is_some_and(|pair| pair.last_success_at_us.is_some());
         if wanted.iter().all(is_known) {
             break;
+        }
+    }
+    // No date is left for these to wait for, or what they tell is older than what is known.
+    for run in waiting.into_iter().rev() {
+        if let Some(rows) = held.remove(&run.run_id) {
+            take(&mut pairs, &run, rows);
         }
     }
     Ok(pairs
@@ -112,6 +120,9 @@ fn compared(row: &CoverageRow) -> Compared {
 
 /// Takes up a run that is older than those before.
 fn take(pairs: &mut BTreeMap<Compared, Pair>, run: &RunRow, rows: Vec<CoverageRow>) {
+    if run.kind != RunKind::Reconcile || !run.commits() {
+        return;
+    }
     let mut by_pair: BTreeMap<Compared, Vec<CoverageRow>> = BTreeMap::new();
     for row in rows {
         by_pair.entry(compared(&row)).or_default().push(row);
@@ -348,6 +359,18 @@ mod tests {
             ),
             (None, None, 1)
         );
+    }
+
+    /// The clock of the host that read it was behind that of the run's, over midnight.
+    #[test]
+    fn what_was_begun_before_its_run_by_another_clock_belongs_to_it() {
+        let output = tempfile::tempdir().unwrap();
+        let output = output.path();
+        reconcile(output, 1, Succeeded, &[("t", Verified, 0)]);
+        let early = row("run-1", MIDNIGHT_US + DAY_US - 1, "u", Failed, 0);
+        replace_rows(output, FileName::of_part("run-1", "early"), [early]).unwrap();
+        let told = look(output).unwrap();
+        assert_eq!((told.last_success_at_us, told.collections_unverified), (None, 1));
     }
 
     #[test]
