@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what a bare Debian 12 with Rust lacks, and says what it installs. Runs as root, or through sudo.
 #   install.sh demo   what `make demo` needs: PostgreSQL 15, compilers of C and C++, the headers of OpenSSL
-#   install.sh bench  and Python on top
+#   install.sh bench  and Python, pt-heartbeat and Apache Kafka on top
 #   install.sh test   and what `make test` needs on top: Python readers of Parquet, cargo-deny, Apache Kafka, DynamoDB Local, MinIO, Prometheus, chrony
 #   install.sh kafka  Apache Kafka and its mirror alone
 #   install.sh dynamodb  DynamoDB Local alone
@@ -154,7 +154,11 @@ apt_missing postgresql-15 make pkg-config libssl-dev "${compiler[@]}"
 python_parts=()
 python3 -c 'import venv, ensurepip' 2>/dev/null || python_parts=(python3 python3-venv)
 [ ${#python_parts[@]} -eq 0 ] || apt_missing "${python_parts[@]}"
-[ "${1:-demo}" = bench ] && exit 0
+if [ "${1:-demo}" = bench ]; then
+    apt_missing percona-toolkit libdbd-pg-perl
+    install_kafka
+    exit 0
+fi
 requirements=$here/tests/parquet/requirements.txt
 stamp=$cache/python/$(sha256sum "$requirements" | cut -c1-16)
 if [ ! -e "$stamp" ]; then

@@ -2,6 +2,7 @@
 //! with injected delays from 1 ms to 60 s, near and far watchers, on one clock and across two.
 //!
 //! Time is simulated, so figures depend neither on the machine nor on how the benchmark was built.
+//! `DRIFTLINE_BENCH_DELAYS` names those to try alone, by a part of their name: nothing is recorded then.
 
 #[allow(dead_code, reason = "no benchmark needs all of it")]
 #[path = "../stage/machine.rs"]
@@ -66,8 +67,10 @@ struct Results {
 }
 
 fn main() -> anyhow::Result<()> {
+    let only = std::env::var("DRIFTLINE_BENCH_DELAYS").ok();
+    let is_wanted = |delays: &Delays| only.as_ref().is_none_or(|part| delays.name().contains(part));
     let mut rows = Vec::new();
-    for delays in Delays::ALL {
+    for delays in Delays::ALL.into_iter().filter(is_wanted) {
         for round_trip in ROUND_TRIPS {
             rows.push(virtually(one_clock(delays, round_trip))?);
             tell(rows.last())?;
@@ -105,7 +108,10 @@ fn main() -> anyhow::Result<()> {
         "{:.3} % of the readings on one clock are no wider than {}",
         results.width_within_percent, results.width_bound
     ))?;
-    write("accuracy", &results)
+    match only {
+        None => write("accuracy", &results),
+        Some(_) => say("not recorded: only all delays together are"),
+    }
 }
 
 /// Runs in virtual time: it passes when nobody has anything to do.
