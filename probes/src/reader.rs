@@ -14,8 +14,9 @@ use crate::ledger::Frame;
 use crate::tracker::{SOUGHT_MAX, Wanted};
 
 /// Polls under way at once: over a long round trip they are spread evenly, so that the gap between two of them, and not the round
-/// trip, decides how wide a reading is.
-pub(crate) const POLLS_IN_FLIGHT_MAX: usize = 4;
+/// trip, decides how wide a reading is. So many that this gap stays below the growth of the age of what is watched for, which is a round
+/// trip at least: with 4, readings of 100 ms over 60 ms were wider than they may be.
+pub(crate) const POLLS_IN_FLIGHT_MAX: usize = 16;
 
 /// A poll that takes longer is given up; it proves nothing.
 const POLL_TIMEOUT: Duration = Duration::from_secs(5);
