@@ -13,9 +13,15 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// The binary that is measured.
+/// The binary that is measured: `benches/run.sh` names one that is built for shipping.
+pub(crate) fn binary() -> PathBuf {
+    let named = std::env::var_os("DRIFTLINE_BENCH_BINARY");
+    named.map_or_else(|| env!("CARGO_BIN_EXE_driftline").into(), PathBuf::from)
+}
+
+/// A command of it.
 pub(crate) fn driftline() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_driftline"));
+    let mut command = Command::new(binary());
     for name in ["RUST_LOG", "DRIFTLINE_CONFIG", "DRIFTLINE_SITE"] {
         command.env_remove(name);
     }

@@ -3,6 +3,7 @@
 use lab::PgServer;
 use serde::Serialize;
 
+use super::lab_up::binary;
 use super::machine::{commit, told, unknown};
 use super::record::{say, write};
 
@@ -66,7 +67,7 @@ impl std::fmt::Display for Versions {
 
 /// Cargo puts binaries into a folder that is named after the profile.
 fn profile() -> String {
-    let binary = std::path::Path::new(env!("CARGO_BIN_EXE_driftline"));
+    let binary = binary();
     let folder = binary.parent().and_then(std::path::Path::file_name);
     folder.map_or_else(unknown, |name| name.to_string_lossy().into_owned())
 }

@@ -53,9 +53,10 @@ impl Finished {
     }
 }
 
-/// Where the binary of this test run is.
+/// The binary of this test run, or the one that a benchmark names: it measures what is shipped.
 pub(crate) fn driftline() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_driftline"));
+    let named = std::env::var_os("DRIFTLINE_BENCH_BINARY");
+    let mut command = Command::new(named.unwrap_or_else(|| env!("CARGO_BIN_EXE_driftline").into()));
     for name in ["RUST_LOG", "DRIFTLINE_CONFIG", "DRIFTLINE_SITE"] {
         command.env_remove(name);
     }
