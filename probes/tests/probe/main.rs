@@ -4,6 +4,8 @@ mod accuracy;
 mod copies;
 mod faults;
 mod ledger;
+mod network;
+mod outages;
 mod pace;
 mod restart;
 mod rig;
