@@ -35,7 +35,7 @@ where kept.seq operator(pg_catalog.<) excluded.seq";
 /// A canary counts in its own slot alone: what somebody else put elsewhere must not push sequences up.
 const HIGHEST: &str = "\
 select coalesce(pg_catalog.max(seq), 0) from driftline.canary
-where stream = $1 and slot operator(pg_catalog.=) seq operator(pg_catalog.%) 64";
+where stream = $1 and slot operator(pg_catalog.=) (seq operator(pg_catalog.%) 64)";
 
 /// One row even when the ring is empty, so that the server process always shows; and no more than the ring has slots, whatever somebody else
 /// put into the table.
