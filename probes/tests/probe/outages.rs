@@ -230,9 +230,9 @@ async fn what_was_frozen_for_ten_minutes_is_measured_when_it_is_resumed() {
         })
     };
     for (is_ordered, polling, rate) in [
-        (true, Polling::AURORA, "5/s"),
-        (true, Polling::KAFKA, "5/s"),
-        (false, Polling::DYNAMODB, "1/s"),
+        (true, Polling::AURORA, "1/s"),
+        (true, Polling::KAFKA, "1/s"),
+        (false, Polling::DYNAMODB, "30/min"),
         (false, Polling::S3, "30/min"),
     ] {
         let store = Scattered::new(2, frozen);
@@ -242,7 +242,7 @@ async fn what_was_frozen_for_ten_minutes_is_measured_when_it_is_resumed() {
             .start();
         tokio::time::sleep(SECOND * 650).await;
         let oldest = running.figure("driftline_oldest_unseen_seconds").unwrap();
-        assert!(oldest > 580.0, "{polling:?}: {oldest} s");
+        assert!(oldest > 570.0, "{polling:?}: {oldest} s");
         let text = running.metrics.render();
         assert!(count(&running, "lost") + count(&running, "superseded") < 0.5, "{text}");
         tokio::time::sleep(SECOND * 20).await;
@@ -270,7 +270,7 @@ async fn what_was_frozen_for_ten_minutes_is_measured_when_it_is_resumed() {
         // The low end of the longest is known, and within a tenth of it.
         let longest = left.samples.iter().max_by_key(|one| one.lag_low_us).unwrap();
         let truth = store.truth_us(&longest.stream, longest.sequence).unwrap();
-        assert!(longest.low_known && truth > 580_000_000, "{longest:?}");
+        assert!(longest.low_known && truth > 570_000_000, "{longest:?}");
         assert!(longest.lag_low_us.unwrap() > truth / 10 * 8, "{truth}: {longest:?}");
         assert!(longest.lag_high_us.unwrap() < truth / 10 * 12, "{truth}: {longest:?}");
     }

@@ -12,7 +12,7 @@ use lab::{
 use probes::Polling;
 use stores::aws::{AccessKey, Service, Site};
 use stores::secret::Secret;
-use stores::{End, SiteNames, aurora, dynamodb, kafka, s3};
+use stores::{End, SiteNames, Sought, aurora, dynamodb, kafka, s3};
 
 use super::{Ends, PATIENCE, endures};
 
@@ -94,8 +94,39 @@ async fn postgresql_behind_a_bad_line() {
     pair.wait_replayed(PATIENCE).await.unwrap();
     let primary = aurora::open(&config, "use1", aurora::Endpoint::Writer).unwrap();
     let secondary = aurora::open(&config, "usw2", aurora::Endpoint::Reader).unwrap();
+    foreign_rows_are_left_out(&pair, &primary, &secondary).await;
     endures(ends(&primary, &secondary, Polling::AURORA, "5/s", lines)).await;
     pair.shutdown().await;
+}
+
+/// Rows of somebody else, and malformed ones: ignored, counted once, and no reason for the rest not to be seen.
+async fn foreign_rows_are_left_out(pair: &PgPair, primary: &End, secondary: &End) {
+    let epoch = "0123456789abcdef".repeat(2);
+    let rows = [
+        (1, epoch.as_str(), 65),
+        (3, &epoch, 4),
+        (5, &epoch, -59),
+        (0, &epoch, 0),
+        (6, "not an epoch", 6),
+        (-1, &epoch, i64::MAX),
+        (64, &epoch, i64::MAX),
+    ];
+    for (slot, epoch, sequence) in rows {
+        let sql = format!("insert into driftline.canary values ('odd', {slot}, '{epoch}', {sequence}, now())");
+        pair.primary().execute("driftline", &sql).await.unwrap();
+    }
+    pair.wait_replayed(PATIENCE).await.unwrap();
+    let reader = secondary.canary_reader.as_ref().unwrap();
+    let first = reader.poll("odd", Sought::All).await.unwrap();
+    let sequences: Vec<u64> = first.canaries.iter().map(|canary| canary.sequence).collect();
+    assert_eq!((sequences, first.oddities.foreign), (vec![65], 4));
+    assert_eq!(
+        reader.poll("odd", Sought::All).await.unwrap().oddities.foreign,
+        0,
+        "once"
+    );
+    let highest = primary.canary_writer.as_ref().unwrap().highest_sequence("odd").await;
+    assert_eq!(highest, Ok(65), "of what lies in its slot");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
