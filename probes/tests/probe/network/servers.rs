@@ -101,15 +101,15 @@ async fn postgresql_behind_a_bad_line() {
 
 /// Rows of somebody else, and malformed ones: ignored, counted once, and no reason for the rest not to be seen.
 async fn foreign_rows_are_left_out(pair: &PgPair, primary: &End, secondary: &End) {
-    let epoch = "0123456789abcdef".repeat(2);
-    let rows = [
-        (1, epoch.as_str(), 65),
-        (3, &epoch, 4),
-        (5, &epoch, -59),
-        (0, &epoch, 0),
+    let epoch = "0123456789abcdef0123456789abcdef";
+    let rows: [(i32, &str, i64); 7] = [
+        (1, epoch, 65),
+        (3, epoch, 4),
+        (5, epoch, -59),
+        (0, epoch, 0),
         (6, "not an epoch", 6),
-        (-1, &epoch, i64::MAX),
-        (64, &epoch, i64::MAX),
+        (-1, epoch, i64::MAX),
+        (64, epoch, i64::MAX),
     ];
     for (slot, epoch, sequence) in rows {
         let sql = format!("insert into driftline.canary values ('odd', {slot}, '{epoch}', {sequence}, now())");
