@@ -47,7 +47,7 @@ struct Process {
     id: ProcessId,
     api: u16,
     log: PathBuf,
-    _folder: LabFolder, // last: it goes when the program is gone
+    folder: LabFolder, // last: it goes when the program is gone
 }
 
 impl Drop for Process {
@@ -229,9 +229,9 @@ impl Process {
             id,
             api,
             log,
-            _folder: folder,
+            folder,
         };
-        process._folder.note_program(id)?;
+        process.folder.note_program(id)?;
         process.answers().await?;
         Ok(process)
     }

@@ -280,7 +280,7 @@ async fn what_was_frozen_for_ten_minutes_is_measured_when_it_is_resumed() {
 #[tokio::test(start_paused = true)]
 async fn a_balanced_reader_that_answers_stale_again_claims_no_lag_and_loses_nothing() {
     for (is_ordered, is_named) in [(true, true), (true, false), (false, true), (false, false)] {
-        let store = Scattered::new(2, |n, _| Some(if n % 7 == 0 { MS * 300 } else { MS * 10 }));
+        let store = Scattered::new(2, |n, _| Some(if n.is_multiple_of(7) { MS * 300 } else { MS * 10 }));
         let store = if is_ordered { store.ordered() } else { store };
         let polling = if is_ordered { Polling::AURORA } else { Polling::DYNAMODB };
         let store = ends(store.balanced(SECOND * 3, is_named));

@@ -149,7 +149,10 @@ impl CanaryReader for Scattered {
         let sighting = {
             let mut state = self.state();
             state.polls += 1;
-            let behind = self.behind.filter(|_| state.polls % 2 == 0).unwrap_or_default();
+            let behind = self
+                .behind
+                .filter(|_| state.polls.is_multiple_of(2))
+                .unwrap_or_default();
             let mut ring = self.ring(&state, stream, Instant::now() - behind);
             let covers = match sought {
                 Sought::Only(sequences) if !self.is_ordered => {
