@@ -143,6 +143,7 @@ async fn dynamodb_local_behind_a_bad_line() {
         writers: None,
         labels: BTreeMap::new(),
         canary: dynamodb::CanaryPlace { table: None },
+        native: None,
     };
     let site = |side: usize| aws(Service::Dynamodb, "us-east-1", &lines[side], key.clone());
     let table = &config.tables[0];
@@ -170,6 +171,7 @@ async fn minio_behind_a_bad_line() {
         writers: None,
         labels: BTreeMap::new(),
         canary: s3::CanaryPlace::default(),
+        native: None,
     };
     let bucket = &config.buckets[0];
     let keys = s3::rules(&config, bucket, SITES[0], &site(0))
@@ -209,6 +211,8 @@ async fn kafka_and_mirror_maker_behind_a_bad_line() {
         auth: None,
         tls: kafka::Tls::Disable,
         canary: kafka::CanaryPlace::default(),
+        native: None,
+        replicators: BTreeMap::new(),
         mapping: BTreeMap::from([("use1->usw2".to_owned(), "use1.{topic}".to_owned())]),
         writers: None,
         sites: BTreeMap::from([
