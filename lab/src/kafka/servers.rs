@@ -23,6 +23,8 @@ pub struct KafkaServersOptions {
     pub is_identity: bool,
     /// What the mirror calls the clusters.
     pub names: [String; 2],
+    /// Ports of proxies, at which clients of [`KafkaServer::behind`] find the primary and the secondary.
+    pub proxies: Option<[u16; 2]>,
 }
 
 impl Default for KafkaServersOptions {
@@ -31,6 +33,7 @@ impl Default for KafkaServersOptions {
             topics: Vec::new(),
             is_identity: false,
             names: ["use1", "usw2"].map(str::to_owned),
+            proxies: None,
         }
     }
 }
@@ -50,11 +53,12 @@ impl KafkaServers {
     /// # Errors
     /// [`LabError::MissingArtefact`] before `scripts/install.sh kafka`; a process that did not start.
     pub async fn start(options: KafkaServersOptions) -> Result<Self, LabError> {
-        let (folder, primary, secondary) = blocking(|| {
+        let proxies = options.proxies;
+        let (folder, primary, secondary) = blocking(move || {
             let folder = Arc::new(LabFolder::create(None, Account::ourselves())?);
             let (primary, secondary) = std::thread::scope(|scope| {
-                let other = scope.spawn(|| KafkaServer::start("secondary", &folder));
-                let primary = KafkaServer::start("primary", &folder);
+                let other = scope.spawn(|| KafkaServer::start("secondary", &folder, proxies.map(|[_, port]| port)));
+                let primary = KafkaServer::start("primary", &folder, proxies.map(|[port, _]| port));
                 let died = |_| clients::failed("secondary", "start", "its thread has ended");
                 (primary, other.join().map_err(died).and_then(|started| started))
             });

@@ -153,6 +153,16 @@ impl S3Site {
         set(&self.site.behaviour.heals_on_head, heals);
     }
 
+    /// Whether PUT is refused with 503.
+    pub fn refuse_writes(&self, refuses: bool) {
+        set(&self.site.behaviour.refuses_writes, refuses);
+    }
+
+    /// Whether PUT stores what it is given and answers 500 all the same.
+    pub fn lose_answers(&self, loses: bool) {
+        set(&self.site.behaviour.loses_answers, loses);
+    }
+
     /// Takes a bucket away with all that it holds.
     pub fn remove_bucket(&self, bucket: &str) {
         self.site.buckets().remove(bucket);

@@ -29,6 +29,10 @@ pub(crate) struct Behaviour {
     pub(crate) ignores_conditions: AtomicBool,
     /// An object that failed to replicate is tried again when it is looked at.
     pub(crate) heals_on_head: AtomicBool,
+    /// PUT is refused with 503, nothing stored.
+    pub(crate) refuses_writes: AtomicBool,
+    /// PUT stores, and answers 500.
+    pub(crate) loses_answers: AtomicBool,
 }
 
 /// One site of a pair.
@@ -156,6 +160,9 @@ impl S3 for Backend {
     async fn put_object(&self, req: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
         let mut input = req.input;
         let body = read(input.body.take()).await?;
+        if self.0.behaviour.refuses_writes.load(Ordering::Relaxed) {
+            return Err(s3_error!(SlowDown));
+        }
         let etag = objects::etag(&body);
         let ignores_conditions = self.0.behaviour.ignores_conditions.load(Ordering::Relaxed);
         let is_versioned = self.0.with(&input.bucket, |held| {
@@ -183,6 +190,9 @@ impl S3 for Backend {
         };
         let id = version.id.clone();
         self.0.write(&input.bucket, &input.key, version)?;
+        if self.0.behaviour.loses_answers.load(Ordering::Relaxed) {
+            return Err(s3_error!(InternalError));
+        }
         Ok(S3Response::new(PutObjectOutput {
             e_tag: Some(ETag::Strong(etag)),
             version_id: is_versioned.then_some(id),

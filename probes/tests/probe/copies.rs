@@ -292,6 +292,79 @@ async fn a_copy_goes_on_where_a_killed_one_stopped() {
     );
 }
 
+/// A bucket behind the protocol of S3: it refuses, stores without saying so, and is taken away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_that_refuses_gets_everything_later_and_one_that_is_gone_is_never_an_empty_copy() {
+    // Somebody else may have chosen one in this process.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let pair = lab::S3Pair::start(lab::S3Options::default()).await.unwrap();
+    let site = pair.secondary();
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    std::fs::write(&key, lab::S3_SECRET_KEY).unwrap();
+    let written = serde_json::json!({
+        "url": "s3://media-usw2/driftline",
+        "region": "us-west-2",
+        "endpoint_url": site.endpoint(),
+        "credentials": {"access_key_id": lab::S3_ACCESS_KEY, "secret_access_key": {"file": key}},
+    });
+    let place: probes::CopyPlace = serde_json::from_value(written).unwrap();
+    let place = place.open().unwrap();
+    let ledgers_folder = folder.path().join("ledger");
+    std::fs::create_dir(&ledgers_folder).unwrap();
+    let mut ledger = Ledger::start(&ledgers_folder, &origin("e1"), 1).unwrap();
+    let copies = start(&ledgers_folder, &place);
+    let figures = copies.figures();
+    acked(&mut ledger, 1..=10);
+    until(&figures, "the first part is there", reaches(10)).await;
+    assert_eq!(told_by(&place).await, (10, WALL + 10_000, vec![]));
+
+    site.refuse_writes(true);
+    acked(&mut ledger, 11..=20);
+    let state = until(&figures, "it refuses", |state| state.failures > 0).await;
+    assert_eq!(
+        state.complete_until_us,
+        Some(WALL + 10_000),
+        "what is not there does not count"
+    );
+    assert_eq!(told_by(&place).await, (10, WALL + 10_000, vec![]));
+    site.refuse_writes(false);
+    until(&figures, "it catches up", reaches(20)).await;
+
+    let failures = figures.places()[0].failures;
+    site.lose_answers(true);
+    acked(&mut ledger, 21..=30);
+    let state = until(&figures, "its answers are lost", |state| state.failures > failures).await;
+    assert_eq!(
+        state.complete_until_us,
+        Some(WALL + 20_000),
+        "nobody said that it is there"
+    );
+    site.lose_answers(false);
+    acked(&mut ledger, 31..=40);
+    until(&figures, "it catches up again", reaches(40)).await;
+    assert_eq!(told_by(&place).await, (40, WALL + 40_000, vec![]), "each frame once");
+
+    site.deny_listing(true);
+    let into = tempfile::tempdir().unwrap();
+    let denied = fetch_ledgers(&place, into.path(), |_| true).await;
+    assert!(denied.is_err(), "{denied:?}");
+    site.deny_listing(false);
+    site.remove_bucket("media-usw2");
+    let gone = fetch_ledgers(&place, into.path(), |_| true)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        gone.contains("s3://media-usw2/driftline") && !gone.contains(lab::S3_SECRET_KEY),
+        "{gone}"
+    );
+    acked(&mut ledger, 41..=50);
+    let last = copies.finish(Duration::from_secs(3)).await.remove(0);
+    assert!(!last.is_complete, "{last:?}");
+    assert_eq!(last.complete_until_us, Some(WALL + 40_000));
+}
+
 #[tokio::test]
 async fn a_part_that_went_missing_ends_what_the_copy_proves() {
     let folder = tempfile::tempdir().unwrap();

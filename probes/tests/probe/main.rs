@@ -5,6 +5,8 @@ mod chrony;
 mod copies;
 mod faults;
 mod ledger;
+mod network;
+mod outages;
 mod pace;
 mod restart;
 mod rig;

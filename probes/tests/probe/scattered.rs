@@ -17,6 +17,10 @@ pub(crate) struct Scattered {
     is_ordered: bool,
     /// Of what is sought, so many slots are read.
     reads_max: usize,
+    /// Every other poll is answered by an instance that is so much behind.
+    behind: Option<Duration>,
+    /// Whether that one can be told from the other.
+    is_named: bool,
     delay: Delay,
     made: Instant,
     state: Mutex<State>,
@@ -47,6 +51,8 @@ impl Scattered {
             ring_slots: 10_000,
             is_ordered: false,
             reads_max: usize::MAX,
+            behind: None,
+            is_named: true,
             delay: Box::new(delay),
             made: Instant::now(),
             state: Mutex::default(),
@@ -70,6 +76,13 @@ impl Scattered {
         self
     }
 
+    /// Every other poll is answered by an instance that is `behind`. Where the two cannot be told apart, no read of them is strong.
+    pub(crate) fn balanced(mut self, behind: Duration, is_named: bool) -> Self {
+        self.behind = Some(behind);
+        self.is_named = is_named;
+        self
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
@@ -86,12 +99,11 @@ impl Scattered {
         (state.polls, state.sought_most)
     }
 
-    /// What the secondary has in each slot at this instant.
-    fn ring(&self, state: &State, stream: &str) -> BTreeMap<u64, Canary> {
-        let now = Instant::now();
+    /// What the secondary had in each slot at an instant.
+    fn ring(&self, state: &State, stream: &str, at: Instant) -> BTreeMap<u64, Canary> {
         let mut ring = BTreeMap::new();
         for ((of, sequence), (canary, _, visible)) in &state.canaries {
-            if of == stream && visible.is_some_and(|at| at <= now) {
+            if of == stream && visible.is_some_and(|visible| visible <= at) {
                 ring.insert(sequence % self.ring_slots, canary.clone());
             }
         }
@@ -137,7 +149,11 @@ impl CanaryReader for Scattered {
         let sighting = {
             let mut state = self.state();
             state.polls += 1;
-            let mut ring = self.ring(&state, stream);
+            let behind = self
+                .behind
+                .filter(|_| state.polls.is_multiple_of(2))
+                .unwrap_or_default();
+            let mut ring = self.ring(&state, stream, Instant::now() - behind);
             let covers = match sought {
                 Sought::Only(sequences) if !self.is_ordered => {
                     state.sought_most = state.sought_most.max(sequences.len());
@@ -149,8 +165,8 @@ impl CanaryReader for Scattered {
             };
             Sighting {
                 canaries: ring.into_values().collect(),
-                instance: "i".to_owned(),
-                strong: true,
+                instance: if behind.is_zero() || !self.is_named { "i" } else { "old" }.to_owned(),
+                strong: self.is_named,
                 covers,
                 oddities: Oddities {
                     duplicates: 1,

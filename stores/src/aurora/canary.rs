@@ -1,6 +1,7 @@
 //! The canary ring: one small table, one dedicated connection to write it and one to watch it.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -32,12 +33,34 @@ on conflict (stream, slot) do update
 set epoch = excluded.epoch, seq = excluded.seq, written_at = excluded.written_at
 where kept.seq operator(pg_catalog.<) excluded.seq";
 
-const HIGHEST: &str = "select coalesce(pg_catalog.max(seq), 0) from driftline.canary where stream = $1";
+/// A canary counts in its own slot alone: what somebody else put elsewhere must not push sequences up.
+const HIGHEST: &str = "\
+select coalesce(pg_catalog.max(seq), 0) from driftline.canary
+where stream = $1 and slot operator(pg_catalog.=) (seq operator(pg_catalog.%) 64)";
 
-/// One row even when the ring is empty, so that the server process always shows.
+/// One row even when the ring is empty, so that the server process always shows; and no more than the ring has slots, whatever somebody else
+/// put into the table.
 const POLL: &str = "\
-select pg_catalog.pg_backend_pid()::pg_catalog.text, ring.epoch, ring.seq
-from (values (1)) as one left join driftline.canary as ring on ring.stream = $1";
+select pg_catalog.pg_backend_pid()::pg_catalog.text, ring.epoch, ring.seq, ring.slot
+from (values (1)) as one left join driftline.canary as ring
+on ring.stream = $1 and ring.slot operator(pg_catalog.>=) 0 and ring.slot operator(pg_catalog.<) 64";
+
+/// Slots that hold a row that is no canary, and are remembered so that each is counted once.
+const FOREIGN_MAX: usize = 4_096;
+
+/// A row of the ring as a canary; `None`: it is none of ours, or malformed.
+fn canary_in(slot: i32, stream: &str, told: &str, sequence: i64) -> Option<Canary> {
+    let (epoch, stamp) = heard(told);
+    let sequence = u64::try_from(sequence).ok().filter(|sequence| *sequence > 0)?;
+    let is_its_slot = u64::try_from(slot).is_ok_and(|slot| sequence % RING_SLOTS == slot);
+    let is_epoch = epoch.len() == 32 && epoch.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (is_its_slot && is_epoch).then(|| Canary {
+        stream: stream.to_owned(),
+        epoch: epoch.to_owned(),
+        sequence,
+        stamp,
+    })
+}
 
 /// A session of its own with its statements prepared, opened when needed and again after a fault.
 #[derive(Debug)]
@@ -250,19 +273,34 @@ fn negative(site: &str, tried: &str) -> StoreError {
 #[derive(Debug)]
 pub(crate) struct RingReader {
     held: Held,
+    /// Foreign rows that were counted: stream and slot.
+    foreign: std::sync::Mutex<BTreeSet<(String, i32)>>,
 }
 
 impl RingReader {
     pub(crate) fn new(address: Address) -> Self {
         Self {
             held: Held::new(address, &[POLL]),
+            foreign: std::sync::Mutex::default(),
         }
+    }
+
+    /// How many foreign rows are new since the last look at the ring of `stream`.
+    fn newly_foreign(&self, stream: &str, slots: &[i32]) -> u64 {
+        let mut counted = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
+        counted.retain(|(of, slot)| of != stream || slots.contains(slot));
+        if counted.len() >= FOREIGN_MAX {
+            counted.clear();
+        }
+        let new = slots.iter().filter(|slot| counted.insert((stream.to_owned(), **slot)));
+        new.fold(0, |count, _| count + 1)
     }
 
     fn sighting(&self, ready: &Ready, tried: &str, rows: &[tokio_postgres::Row], stream: &str) -> Result<Sighting> {
         let site = &self.held.address.site;
         let column = |error: tokio_postgres::Error| self.held.trouble(tried, &error);
         let mut canaries = Vec::with_capacity(rows.len());
+        let mut foreign = Vec::new();
         for row in rows {
             let process: &str = row.try_get(0).map_err(column)?;
             if process != ready.session.backend_pid() {
@@ -272,26 +310,27 @@ impl RingReader {
                     "another server session answered than the one that was opened",
                 ));
             }
-            let (Some(epoch), Some(sequence)) = (
+            let (Some(epoch), Some(sequence), Some(slot)) = (
                 row.try_get::<_, Option<String>>(1).map_err(column)?,
                 row.try_get::<_, Option<i64>>(2).map_err(column)?,
+                row.try_get::<_, Option<i32>>(3).map_err(column)?,
             ) else {
                 continue; // the ring is empty
             };
-            let (epoch, stamp) = heard(&epoch);
-            canaries.push(Canary {
-                stream: stream.to_owned(),
-                epoch: epoch.to_owned(),
-                sequence: u64::try_from(sequence).map_err(|_| negative(site, tried))?,
-                stamp,
-            });
+            match canary_in(slot, stream, &epoch, sequence) {
+                Some(canary) => canaries.push(canary),
+                None => foreign.push(slot),
+            }
         }
         Ok(Sighting {
             canaries,
             instance: ready.session.instance().to_owned(),
             strong: true, // a plain read on a standby shows all that it has applied
             covers: Covers::Ring,
-            oddities: Oddities::default(),
+            oddities: Oddities {
+                duplicates: 0,
+                foreign: self.newly_foreign(stream, &foreign),
+            },
         })
     }
 }

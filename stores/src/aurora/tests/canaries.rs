@@ -101,6 +101,50 @@ async fn a_slot_never_goes_back() {
     );
 }
 
+/// Rows of somebody else, and malformed ones: ignored, counted once, and no reason for the rest not to be seen.
+#[tokio::test]
+async fn foreign_rows_are_left_out_and_counted_once() {
+    let one = One::start().await;
+    let connection = one.connection();
+    acknowledged(&connection, 1).await;
+    let epoch = canary(1).epoch;
+    let foreign = [
+        format!("(3, '{epoch}', 4)"),
+        format!("(5, '{epoch}', -59)"),
+        format!("(0, '{epoch}', 0)"),
+        "(6, 'not an epoch', 6)".to_owned(),
+        format!("(-1, '{epoch}', 9223372036854775807)"),
+        format!("(64, '{epoch}', 9223372036854775807)"),
+    ];
+    for row in foreign {
+        let values = row.trim_matches(['(', ')']);
+        let sql = format!("insert into driftline.canary values ('orders-db/use1', {values}, now())");
+        one.server.execute("driftline", &sql).await.unwrap();
+    }
+    let poll = async || {
+        connection
+            .canary_reader
+            .poll("orders-db/use1", Sought::All)
+            .await
+            .unwrap()
+    };
+    let first = poll().await;
+    assert_eq!((first.canaries, first.oddities.foreign), (vec![canary(1)], 4));
+    assert_eq!(poll().await.oddities.foreign, 0, "counted once");
+    let highest = connection.canary_writer.highest_sequence("orders-db/use1").await;
+    assert_eq!(highest, Ok(6), "of what lies in its slot");
+    acknowledged(&connection, 70).await;
+    let after = poll().await;
+    assert_eq!((after.canaries.len(), after.oddities.foreign), (2, 0));
+    let again = "update driftline.canary set epoch = 'x' where slot = 6";
+    one.server.execute("driftline", again).await.unwrap();
+    assert_eq!(
+        poll().await.oddities.foreign,
+        1,
+        "another one in a slot that was ours meanwhile"
+    );
+}
+
 #[tokio::test]
 async fn a_write_that_times_out_is_unknown() {
     let one = One::start().await;
