@@ -10,13 +10,24 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
+use crate::config::Rate;
 use crate::epoch::Shared;
 use crate::intervals::SLOT_LATE_US_MAX;
 use crate::ledger::{Frame, RESERVE};
 use crate::schedule::Schedule;
 
-/// Writes under way at once; a slot that finds as many is skipped and counted.
-pub(crate) const WRITES_IN_FLIGHT_MAX: usize = 4;
+/// Writes under way at once; a slot that finds as many is skipped and counted. Few, so that a store that answers nothing is not given a
+/// queue to work off; more where the rate would fill them within [`USUAL_WRITE`], so that a healthy store has no slot skipped.
+const WRITES_IN_FLIGHT_MIN: usize = 4;
+const WRITES_IN_FLIGHT_MAX: usize = 64;
+const USUAL_WRITE: Duration = Duration::from_millis(50);
+
+fn writes_in_flight(rate: Rate) -> usize {
+    let in_usual_write = USUAL_WRITE.as_micros() / rate.period().as_micros().max(1);
+    usize::try_from(in_usual_write)
+        .unwrap_or(WRITES_IN_FLIGHT_MAX)
+        .clamp(WRITES_IN_FLIGHT_MIN, WRITES_IN_FLIGHT_MAX)
+}
 
 /// Slots that are in the ledger before their instant comes, so that a canary never waits for the disk. After a kill as many
 /// canaries may be of unknown outcome.
@@ -51,9 +62,10 @@ impl WriterTask {
     pub(crate) fn new(shared: Shared, written_until: watch::Receiver<u64>) -> Self {
         let first_sequence = shared.first_sequence;
         let settings = &shared.spec.settings;
+        let rate = settings.rate(&shared.spec.route.store);
         let schedule = Schedule::new(
             settings.schedule,
-            settings.rate(&shared.spec.route.store),
+            rate,
             shared.setting.clock.now_us(),
             shared.setting.seed,
         );
@@ -63,7 +75,7 @@ impl WriterTask {
             next_sequence: first_sequence,
             reserved_until: first_sequence + RESERVE,
             written_until,
-            in_flight: Arc::new(Semaphore::new(WRITES_IN_FLIGHT_MAX)),
+            in_flight: Arc::new(Semaphore::new(writes_in_flight(rate))),
             writes: JoinSet::new(),
             shared,
         }
@@ -236,4 +248,17 @@ async fn find_rival(shared: &Shared, sequence: u64) {
 fn unknown(shared: &Shared, sequence: u64, at_us: u64) -> (Option<Frame>, Option<crate::Settled>) {
     let settled = shared.live.tracker().unknown(sequence, at_us);
     (Some(Frame::Unknown { sequence, at_us }), settled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::writes_in_flight;
+
+    #[test]
+    fn few_writes_are_under_way_at_usual_rates_and_a_bounded_number_at_high_ones() {
+        let at = |rate: &str| writes_in_flight(rate.parse().unwrap());
+        assert_eq!(["6/min", "5/s", "80/s"].map(at), [4; 3]);
+        assert_eq!(at("500/s"), 25);
+        assert_eq!(at("100000/s"), 64);
+    }
 }
