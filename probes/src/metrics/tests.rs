@@ -340,6 +340,7 @@ fn series_carry_the_labels_that_are_listed_and_all_of_them_occur() {
         });
     }
     figures.settled(&seen(1, 0, 15_000));
+    keyed.newest_sent_at_us.store(1, Ordering::Relaxed);
     let meter = Arc::new(Meter::default());
     meter.count(
         "GetItem",
