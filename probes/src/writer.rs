@@ -17,16 +17,15 @@ use crate::ledger::{Frame, RESERVE};
 use crate::schedule::Schedule;
 
 /// Writes under way at once; a slot that finds as many is skipped and counted. Few, so that a store that answers nothing is not given a
-/// queue to work off; more where the rate would fill them within [`USUAL_WRITE`], so that a healthy store has no slot skipped.
+/// queue to work off.
 const WRITES_IN_FLIGHT_MIN: usize = 4;
-const WRITES_IN_FLIGHT_MAX: usize = 64;
+/// More are under way where the rate would fill those few within this time, so that a healthy store has no slot skipped: 50 at the
+/// highest rate that there is.
 const USUAL_WRITE: Duration = Duration::from_millis(50);
 
-fn writes_in_flight(rate: Rate) -> usize {
+fn writes_in_flight_max(rate: Rate) -> usize {
     let in_usual_write = USUAL_WRITE.as_micros() / rate.period().as_micros().max(1);
-    usize::try_from(in_usual_write)
-        .unwrap_or(WRITES_IN_FLIGHT_MAX)
-        .clamp(WRITES_IN_FLIGHT_MIN, WRITES_IN_FLIGHT_MAX)
+    usize::try_from(in_usual_write).map_or(WRITES_IN_FLIGHT_MIN, |writes| writes.max(WRITES_IN_FLIGHT_MIN))
 }
 
 /// Slots that are in the ledger before their instant comes, so that a canary never waits for the disk. After a kill as many
@@ -75,7 +74,7 @@ impl WriterTask {
             next_sequence: first_sequence,
             reserved_until: first_sequence + RESERVE,
             written_until,
-            in_flight: Arc::new(Semaphore::new(writes_in_flight(rate))),
+            in_flight: Arc::new(Semaphore::new(writes_in_flight_max(rate))),
             writes: JoinSet::new(),
             shared,
         }
@@ -252,13 +251,13 @@ fn unknown(shared: &Shared, sequence: u64, at_us: u64) -> (Option<Frame>, Option
 
 #[cfg(test)]
 mod tests {
-    use super::writes_in_flight;
+    use super::writes_in_flight_max;
 
     #[test]
     fn few_writes_are_under_way_at_usual_rates_and_a_bounded_number_at_high_ones() {
-        let at = |rate: &str| writes_in_flight(rate.parse().unwrap());
+        let at = |rate: &str| writes_in_flight_max(rate.parse().unwrap());
         assert_eq!(["6/min", "5/s", "80/s"].map(at), [4; 3]);
         assert_eq!(at("500/s"), 25);
-        assert_eq!(at("100000/s"), 64);
+        assert_eq!(at("1000/s"), 50);
     }
 }
