@@ -28,6 +28,11 @@ impl Note {
         }
     }
 
+    /// Whether a certificate was refused: the library reports that as a lost connection at times.
+    fn is_distrust(&self) -> bool {
+        self.reason.contains("certificate verify failed")
+    }
+
     /// No broker answered, and the library does not say why.
     pub(crate) fn nobody() -> Self {
         Self {
@@ -48,6 +53,7 @@ pub(crate) fn of(site: &str, tried: &str, error: &KafkaError, note: Option<Note>
         return by_code(code, Trouble::new(site, tried, words(code)));
     }
     match note {
+        Some(note) if note.is_distrust() => by_code(RDKafkaErrorCode::SSL, Trouble::new(site, tried, note.reason)),
         Some(note) if is_refusal(note.code) => by_code(note.code, Trouble::new(site, tried, note.reason)),
         Some(note) => StoreError::Unreachable(
             Trouble::new(site, tried, note.reason)
@@ -201,5 +207,20 @@ mod tests {
         ] {
             assert_eq!(kind(code, note), expected, "{code:?} after {note:?}");
         }
+    }
+
+    #[test]
+    fn a_certificate_that_is_refused_is_for_a_person_whatever_the_library_calls_it() {
+        let note = Note {
+            code: RDKafkaErrorCode::BrokerTransportFailure,
+            reason: "error:0A000086:SSL routines::certificate verify failed (after 5ms in state SSL_HANDSHAKE)"
+                .to_owned(),
+        };
+        let silence = KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut);
+        let error = of("use1", "poll", &silence, Some(note));
+        assert!(
+            matches!(&error, StoreError::Config(trouble) if trouble.hint.contains("ca_file")),
+            "{error:?}"
+        );
     }
 }
