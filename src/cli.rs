@@ -426,7 +426,7 @@ pub(crate) struct LabUpArgs {
 
 #[cfg(feature = "lab")]
 #[derive(Debug, Args)]
-#[command(after_help = "EXAMPLE\n  driftline demo --folder /tmp/driftline-demo")]
+#[command(after_help = "EXAMPLE\n  driftline demo --folder ./driftline-demo")]
 pub(crate) struct DemoArgs {
     /// Folder for everything that the demo leaves behind; emptied first if an earlier demo made it
     #[arg(long, default_value = "driftline-demo", value_name = "DIR")]
