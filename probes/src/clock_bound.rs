@@ -1,5 +1,6 @@
 //! How far the wall clock may be off, by the account of whoever disciplines it.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,13 +26,13 @@ pub trait ClockBound: std::fmt::Debug + Send + Sync + 'static {
 #[derive(Debug, Clone)]
 pub struct Chrony {
     program: String,
+    /// Why it gave no bound when it was last asked, so that each reason is logged once and not by every route.
+    refused: Arc<Mutex<Option<TrackingError>>>,
 }
 
 impl Default for Chrony {
     fn default() -> Self {
-        Self {
-            program: "chronyc".to_owned(),
-        }
+        Self::by("chronyc")
     }
 }
 
@@ -40,7 +41,25 @@ impl Chrony {
     pub fn by(program: impl Into<String>) -> Self {
         Self {
             program: program.into(),
+            refused: Arc::default(),
         }
+    }
+
+    fn log(&self, refused: Option<&TrackingError>) {
+        let mut last = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.as_ref() == refused {
+            return;
+        }
+        let program = &self.program;
+        match refused {
+            Some(error) => tracing::info!(
+                program,
+                %error,
+                "no bound of the clock's error is known: lag across two hosts' clocks, or across a reboot, is not read"
+            ),
+            None => tracing::info!(program, "the bound of the clock's error is known again"),
+        }
+        *last = refused.cloned();
     }
 }
 
@@ -60,14 +79,8 @@ impl ClockBound for Chrony {
                 CHRONY_TIMEOUT.as_secs()
             ))),
         };
-        told.inspect_err(|error| {
-            tracing::warn!(
-                program = self.program,
-                %error,
-                "no bound of the clock's error is known, so no lag is read across clocks"
-            );
-        })
-        .ok()
+        self.log(told.as_ref().err());
+        told.ok()
     }
 }
 

@@ -37,11 +37,11 @@ impl Default for KafkaOptions {
 
 /// A primary, a secondary and a mirror. Dropping it ends all three.
 pub struct KafkaPair {
-    // Before the clusters: it ends while they still answer.
+    // These two before the clusters: they end while those still answer.
     mirror: Mirror,
+    writes: rdkafka::producer::FutureProducer,
     primary: MockKafka,
     secondary: MockKafka,
-    writes: rdkafka::producer::FutureProducer,
 }
 
 impl std::fmt::Debug for KafkaPair {
