@@ -298,7 +298,7 @@ fn next_after_loss(runs: &[&Reconciliation]) -> String {
         || "reconcile with the old copy before it is rebuilt: it tells which keys were lost".to_owned(),
         |run| {
             format!(
-                "repair or accept each key: `select dataset, collection, key, origin from divergences where run_id = '{}' and state = 'confirmed' and origin in ('lost_write', 'conflict')`",
+                "repair or accept each key: `select dataset, collection, key, origin from divergences where run_id = '{}' and state = 'confirmed' and origin is distinct from 'new_write'`",
                 run.run_id
             )
         },
