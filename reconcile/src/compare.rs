@@ -4,21 +4,18 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use futures::StreamExt;
-use stores::{
-    ChunkDigest, Collection, End, Identity, KEYS_PER_READ_MAX, Part, Reading, Relation, Role, StoreError, Trouble,
-};
+use stores::{ChunkDigest, Collection, End, Identity, KEYS_PER_READ_MAX, Part, Relation, Role, StoreError, Trouble};
 use tokio_util::sync::CancellationToken;
 
-use crate::disclose::{self, Disclosure};
-use crate::explain;
+use crate::disclose::Disclosure;
 use crate::narrow::{Passes, Sides};
-use crate::origin::origin;
 use crate::plan::RowPlan;
 use crate::progress::{Event, Listener};
 use crate::recheck::{Decided, Recheck};
 use crate::record::{Counts, Recorder};
 use crate::retry::{answered, asked, patiently, rest};
-use crate::{Chunk, ChunkState, Divergence, ForkEvidence, Frame, Limits, Pair, State};
+use crate::told::Teller;
+use crate::{Chunk, ChunkState, ForkEvidence, Frame, Limits, Pair, State};
 
 /// Looks at a chunk whose digests differ while its listings agree. In-flight rows explain that once or twice, not for ever.
 const LOOKS_MAX: u32 = 5;
@@ -282,38 +279,14 @@ impl Comparison<'_> {
             counts.transient += 1;
             return Ok(());
         }
-        let recipe = &self.rows.recipe;
-        let (primary, secondary) = match &decided.readings {
-            Some((primary, secondary)) => (Some(primary), Some(secondary)),
-            None => (None, None),
+        let teller = Teller {
+            pair: self.pair,
+            name: self.name,
+            rows: self.rows,
+            fork: self.fork,
+            disclosure: self.disclosure,
         };
-        let judged = self.fork.map(|fork| match (primary, secondary) {
-            (Some(primary), Some(secondary)) => origin(fork, self.rows.changed_at.as_deref(), primary, secondary),
-            _ => (crate::Origin::Unknown, "its rows could not be read again".to_owned()),
-        });
-        let listed = |digest: Option<stores::RowDigest>| digest.map(|digest| format!("{:032x}", digest.0));
-        let divergence = Divergence {
-            collection: self.name.to_owned(),
-            chunk_id: Some(chunk_id),
-            key: self.disclosure.key(&decided.key, &recipe.key_columns),
-            key_hash: self.disclosure.key_hash(self.name, &decided.key),
-            class: decided.difference.class,
-            state: decided.state,
-            origin: judged.as_ref().map(|(origin, _)| *origin),
-            explanation: explain::key(self.pair, &decided, judged.as_ref().map(|(origin, _)| *origin)),
-            origin_evidence: judged.map(|(_, evidence)| evidence).unwrap_or_default(),
-            columns: decided.difference.columns,
-            detail: decided.difference.detail,
-            primary_digest: primary.map_or_else(|| listed(decided.candidate.primary), digest),
-            secondary_digest: secondary.map_or_else(|| listed(decided.candidate.secondary), digest),
-            primary_value: primary.and_then(|reading| disclose::value(reading, &recipe.columns)),
-            secondary_value: secondary.and_then(|reading| disclose::value(reading, &recipe.columns)),
-            primary_changed_at_us: primary.and_then(changed_at_us),
-            secondary_changed_at_us: secondary.and_then(changed_at_us),
-            first_seen_at_us,
-            last_rechecked_at_us: decided.rechecked_at_us,
-            rechecks: decided.rechecks,
-        };
+        let divergence = teller.divergence(chunk_id, decided, first_seen_at_us);
         self.recorder.divergence(divergence, counts)
     }
 }
@@ -325,18 +298,4 @@ async fn identities(pair: &Pair, limits: &Limits) -> stores::Result<(Identity, I
         asked(limits, &pair.secondary.site, || pair.secondary.identify.identity())
     );
     Ok((primary.0?, secondary.0?))
-}
-
-fn digest(reading: &Reading) -> Option<String> {
-    match reading {
-        Reading::Absent => None,
-        Reading::Present(row) => Some(format!("{:032x}", row.digest.0)),
-    }
-}
-
-fn changed_at_us(reading: &Reading) -> Option<i64> {
-    match reading {
-        Reading::Absent => None,
-        Reading::Present(row) => row.changed_at_us,
-    }
 }

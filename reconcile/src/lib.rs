@@ -30,6 +30,7 @@ mod run_plan;
 mod schema;
 mod session;
 mod shard;
+mod told;
 mod vote;
 mod workplace;
 

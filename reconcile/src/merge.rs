@@ -293,5 +293,6 @@ fn schema_divergences<'a>(plan: &'a Plan, planned: &'a PlannedCollection) -> imp
                 difference.detail, planned.schema_undecided
             ),
         },
+        work_key: None,
     })
 }

@@ -263,6 +263,10 @@ pub struct Divergence {
     pub rechecks: u64,
     /// One sentence for a person.
     pub explanation: String,
+    /// The key itself, whatever may appear in output: what a later look needs. It stays in the work of the run (for its owner only), and
+    /// no table has it. `None` for a whole collection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work_key: Option<Key>,
 }
 
 /// One frame of a reconcile journal.
@@ -326,13 +330,4 @@ pub enum KeyDisclosure {
     Hashed,
     /// Not at all.
     None,
-}
-
-/// A key of the work journal, kept apart from evidence (mode 0600) so that a later recheck can find it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WorkKey {
-    /// The collection.
-    pub collection: String,
-    /// The key.
-    pub key: Key,
 }

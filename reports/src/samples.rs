@@ -269,6 +269,7 @@ pub(crate) fn divergence(chunk_id: u64, id: u64) -> Divergence {
         last_rechecked_at_us: Some(MIDNIGHT_US + 3_000_000),
         rechecks: 2,
         explanation: "Only use1 has this row.".to_owned(),
+        work_key: None,
     }
 }
 
