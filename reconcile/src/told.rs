@@ -35,7 +35,7 @@ impl Teller<'_> {
         Divergence {
             collection: self.name.to_owned(),
             chunk_id: Some(chunk_id),
-            key: self.disclosure.key(&decided.key, &recipe.key_columns),
+            key: self.disclosure.key(&decided.key, &recipe.key_names()),
             key_hash: self.disclosure.key_hash(self.name, &decided.key),
             class: decided.difference.class,
             state: decided.state,

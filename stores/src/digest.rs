@@ -81,7 +81,8 @@ pub struct Recipe {
     pub mode: DigestMode,
     /// The compared columns in the order in which they are hashed.
     pub columns: Vec<String>,
-    /// The columns of the key, in key order.
+    /// The columns of the key, in key order. Empty: rows have no key, and the digest of a row stands in its place
+    /// ([`Key::digest`](crate::Key::digest)).
     pub key_columns: Vec<String>,
     /// Drawn at random for each run.
     pub seed: u64,
@@ -89,4 +90,23 @@ pub struct Recipe {
     pub expression: String,
     /// For each of `columns`, the store's expression of that column's digest (NULL stays NULL). Used to name the columns that differ.
     pub column_expressions: Vec<String>,
+}
+
+/// The name of the key of rows without one, wherever keys have names.
+const DIGEST_KEY: &str = "row_digest";
+
+impl Recipe {
+    /// Whether rows are told apart by their digests alone.
+    pub fn is_keyless(&self) -> bool {
+        self.key_columns.is_empty()
+    }
+
+    /// Names for the values of a key: its columns, or `row_digest` where rows have none.
+    pub fn key_names(&self) -> Vec<String> {
+        if self.is_keyless() {
+            vec![DIGEST_KEY.to_owned()]
+        } else {
+            self.key_columns.clone()
+        }
+    }
 }

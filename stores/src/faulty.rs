@@ -13,8 +13,8 @@ use tokio::sync::watch;
 
 use crate::{
     Canary, CanaryReader, CanaryWriter, Catalog, ChunkDigest, Collection, End, Fence, Fork, Identify, Identity, Key,
-    Listing, NativeStatus, Part, Position, Ranged, ReadRequest, Readings, Recipe, Reread, Result, Sighting, Sought,
-    Status, StoreError, WriteOutcome,
+    KeyedBy, Listing, NativeStatus, Part, Position, Ranged, ReadRequest, Readings, Recipe, Reread, Result, ScanPart,
+    Scanned, Sighting, Sought, Status, StoreError, WriteOutcome,
 };
 
 /// The calls that can fail.
@@ -34,9 +34,9 @@ pub enum Call {
     HighestSequence,
     /// [`CanaryReader::poll`].
     Poll,
-    /// [`Ranged::recipe`].
+    /// [`Ranged::recipe`] and [`Scanned::recipe`].
     Recipe,
-    /// [`Ranged::known_answer`].
+    /// [`Ranged::known_answer`] and [`Scanned::known_answer`].
     KnownAnswer,
     /// [`Ranged::split`].
     Split,
@@ -44,6 +44,10 @@ pub enum Call {
     Digest,
     /// [`Ranged::list`].
     List,
+    /// [`Scanned::parts`].
+    Parts,
+    /// [`Scanned::scan`].
+    Scan,
     /// [`Reread::read`].
     Read,
     /// [`Fence::point`].
@@ -63,11 +67,11 @@ pub enum Fault {
     HoldResponse,
     /// The store is asked and does it; its answer comes so much later.
     RespondSlowly(Duration),
-    /// A listing gives so many items, then this error. At another call: as `FailAfterWrite`.
+    /// A listing or a scan gives so many items, then this error. At another call: as `FailAfterWrite`.
     FailAtItem(usize, StoreError),
-    /// A listing gives all of its items, then this error instead of its end. At another call: as `FailAfterWrite`.
+    /// A listing or a scan gives all of its items, then this error instead of its end. At another call: as `FailAfterWrite`.
     FailAtEnd(StoreError),
-    /// A listing gives no item, then this error. At another call: as `FailAfterWrite`.
+    /// A listing or a scan gives no item, then this error. At another call: as `FailAfterWrite`.
     EmptyThenError(StoreError),
 }
 
@@ -156,6 +160,20 @@ impl Script {
         self.after(fault).await?;
         answer
     }
+
+    async fn list(&self, call: Call, inner: impl Future<Output = Result<Listing>> + Send) -> Result<Listing> {
+        match self.take(call) {
+            Some(Fault::Reject(error)) => Err(error),
+            Some(Fault::FailAtItem(items, error)) => Ok(cut(inner.await?.take(items).boxed(), error)),
+            Some(Fault::FailAtEnd(error)) => Ok(cut(inner.await?, error)),
+            Some(Fault::EmptyThenError(error)) => Ok(cut(stream::empty().boxed(), error)),
+            fault => {
+                let listing = inner.await;
+                self.after(fault).await?;
+                listing
+            }
+        }
+    }
 }
 
 /// The same end with faults by the script, which has none yet.
@@ -172,6 +190,7 @@ pub fn wrap(end: &End) -> (End, Script) {
         canary_writer: end.canary_writer.as_ref().map(|inner| Faulty::arc(inner, &script) as _),
         canary_reader: end.canary_reader.as_ref().map(|inner| Faulty::arc(inner, &script) as _),
         ranged: end.ranged.as_ref().map(|inner| Faulty::arc(inner, &script) as _),
+        scanned: end.scanned.as_ref().map(|inner| Faulty::arc(inner, &script) as _),
         reread: end.reread.as_ref().map(|inner| Faulty::arc(inner, &script) as _),
         fence: end.fence.as_ref().map(|inner| Faulty::arc(inner, &script) as _),
         compare: end.compare.clone(), // pure: it has no way to fail
@@ -278,19 +297,37 @@ impl Ranged for Faulty<dyn Ranged> {
     }
 
     async fn list(&self, collection: &Collection, recipe: &Recipe, part: &Part) -> Result<Listing> {
-        let fault = self.script.take(Call::List);
         let inner = self.inner.list(collection, recipe, part);
-        match fault {
-            Some(Fault::Reject(error)) => Err(error),
-            Some(Fault::FailAtItem(items, error)) => Ok(cut(inner.await?.take(items).boxed(), error)),
-            Some(Fault::FailAtEnd(error)) => Ok(cut(inner.await?, error)),
-            Some(Fault::EmptyThenError(error)) => Ok(cut(stream::empty().boxed(), error)),
-            fault => {
-                let listing = inner.await;
-                self.script.after(fault).await?;
-                listing
-            }
-        }
+        self.script.list(Call::List, inner).await
+    }
+}
+
+#[async_trait]
+impl Scanned for Faulty<dyn Scanned> {
+    async fn recipe(
+        &self,
+        collection: &Collection,
+        columns: &[String],
+        seed: u64,
+        keyed_by: KeyedBy,
+    ) -> Result<Recipe> {
+        let inner = self.inner.recipe(collection, columns, seed, keyed_by);
+        self.script.run(Call::Recipe, inner).await
+    }
+
+    async fn known_answer(&self, collection: &Collection, recipe: &Recipe) -> Result<u128> {
+        let inner = self.inner.known_answer(collection, recipe);
+        self.script.run(Call::KnownAnswer, inner).await
+    }
+
+    async fn parts(&self, collection: &Collection, wanted: u32) -> Result<Vec<ScanPart>> {
+        let inner = self.inner.parts(collection, wanted);
+        self.script.run(Call::Parts, inner).await
+    }
+
+    async fn scan(&self, collection: &Collection, recipe: &Recipe, part: &ScanPart) -> Result<Listing> {
+        let inner = self.inner.scan(collection, recipe, part);
+        self.script.list(Call::Scan, inner).await
     }
 }
 

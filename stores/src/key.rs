@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::RowDigest;
+
 /// One column of a key, in the canonical form that its store gives it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -26,6 +28,19 @@ impl Key {
     /// A key of one whole number.
     pub fn int(value: i64) -> Self {
         Self(vec![KeyValue::Int(value)])
+    }
+
+    /// The key of a row that has none: its digest. Rows with the same one are copies of each other.
+    pub fn digest(digest: RowDigest) -> Self {
+        Self(vec![KeyValue::Text(format!("{:032x}", digest.0))])
+    }
+
+    /// The digest that [`Self::digest`] was made of; `None`: this is the key of another kind of row.
+    pub fn as_digest(&self) -> Option<RowDigest> {
+        match self.0.as_slice() {
+            [KeyValue::Text(hex)] if hex.len() == 32 => u128::from_str_radix(hex, 16).ok().map(RowDigest),
+            _ => None,
+        }
     }
 
     /// The key as one JSON object, `{"id":17}`, with the names of its columns in key order.

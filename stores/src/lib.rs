@@ -19,11 +19,13 @@ pub mod faulty;
 mod identify;
 pub mod kafka;
 mod key;
+pub mod limited;
 pub mod memory;
 mod meter;
 mod ranged;
 mod reread;
 pub mod s3;
+mod scanned;
 pub mod secret;
 mod site_names;
 mod stamp;
@@ -41,7 +43,10 @@ pub use identify::{Identify, Identity, Relation, Role};
 pub use key::{Key, KeyRange, KeyValue, Part};
 pub use meter::{Meter, Usage};
 pub use ranged::{Listing, Ranged};
-pub use reread::{Fence, KEYS_PER_READ_MAX, Position, ReadRequest, Reading, Readings, Reread, Row, Snapshot};
+pub use reread::{
+    DIGESTS_PER_READ_MAX, Fence, KEYS_PER_READ_MAX, Position, ReadRequest, Reading, Readings, Reread, Row, Snapshot,
+};
+pub use scanned::{KeyedBy, ScanPart, Scanned};
 pub use site_names::SiteNames;
 pub use stamp::{AckedBefore, NoStamp, Stamp};
 pub use status::{CollectionLag, Fork, NativeStatus, Status};
@@ -63,6 +68,8 @@ pub struct End {
     pub canary_reader: Option<Arc<dyn CanaryReader>>,
     /// See [`Ranged`].
     pub ranged: Option<Arc<dyn Ranged>>,
+    /// See [`Scanned`].
+    pub scanned: Option<Arc<dyn Scanned>>,
     /// See [`Reread`].
     pub reread: Option<Arc<dyn Reread>>,
     /// See [`Fence`].

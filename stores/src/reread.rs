@@ -15,7 +15,8 @@ pub trait Reread: std::fmt::Debug + Send + Sync + 'static {
     async fn read(&self, request: &ReadRequest<'_>) -> Result<Readings>;
 }
 
-/// What to read. At most [`KEYS_PER_READ_MAX`] keys.
+/// What to read. At most [`KEYS_PER_READ_MAX`] keys, or [`DIGESTS_PER_READ_MAX`] where the recipe is keyless: then each reading is a recount
+/// of the rows with that digest, all of them in one pass over the collection.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadRequest<'a> {
     /// This end's collection.
@@ -32,6 +33,9 @@ pub struct ReadRequest<'a> {
 
 /// Bound of one read.
 pub const KEYS_PER_READ_MAX: usize = 256;
+
+/// Bound of one recount: it costs a pass over the collection however many digests it looks for, so it looks for many.
+pub const DIGESTS_PER_READ_MAX: usize = 4_096;
 
 /// The answer to a [`ReadRequest`].
 #[derive(Debug, Clone)]
@@ -60,16 +64,20 @@ pub enum Reading {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
     /// Equal for two readings only if the row was not written between them. Comparable within one end only.
+    ///
+    /// A store that keeps no versions puts the contents in their place: there a row that was written away and back between two readings
+    /// counts as unchanged, and its documentation says so.
     pub version: String,
     /// Digest of the whole row by the recipe.
     pub digest: RowDigest,
-    /// Digest of each of the recipe's columns; `None` is NULL.
+    /// Digest of each of the recipe's columns; `None` is NULL. A number that the store's [`crate::Compare`] judges with a tolerance (a time
+    /// to live) may stand here itself.
     pub columns: Vec<Option<u64>>,
     /// Values as the store's text, when asked for; `None` within is NULL.
     pub values: Option<Vec<Option<String>>>,
     /// When the row says that it last changed, microseconds since 1970 UTC.
     pub changed_at_us: Option<i64>,
-    /// How many rows have this key. More than one: no unique key guards it there.
+    /// How many rows have this key. More than one: no unique key guards it there, or the key is the digest of the row.
     pub copies: u64,
     /// The 32-bit transaction that created this version (xmin), where the store tells.
     pub created_by: Option<u32>,

@@ -31,6 +31,7 @@ pub(crate) fn end(world: &Shared, side: Side) -> End {
         canary_writer: Some(one.clone()),
         canary_reader: Some(one.clone()),
         ranged: Some(one.clone()),
+        scanned: None,
         reread: Some(one.clone()),
         fence: Some(one.clone()),
         compare: Some(Arc::new(ByDigest)),

@@ -22,6 +22,7 @@ pub fn open(config: &Config, site: &str, endpoint: Endpoint) -> Result<End> {
         canary_writer: Some(connection.canary_writer),
         canary_reader: Some(connection.canary_reader),
         ranged: Some(Arc::clone(&tables) as Arc<dyn Ranged>),
+        scanned: None,
         reread: Some(Arc::clone(&tables) as Arc<dyn Reread>),
         fence: Some(tables as Arc<dyn Fence>),
         compare: Some(Arc::new(RowCompare)),

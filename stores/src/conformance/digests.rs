@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use futures::StreamExt;
 
 use super::{Bench, Fixture, Held, ROWS, SEED, answer, fill, hold};
-use crate::{ChunkDigest, Collection, Key, KeyRange, Part, StoreError};
+use crate::{ChunkDigest, Collection, Key, KeyRange, Part, Recipe, StoreError};
 
 /// Rows to write: number and body.
 type Rows<'a> = &'a [(i64, Option<&'a str>)];
 
 pub(super) async fn ranged(fixture: &dyn Fixture) -> Held {
     fill(fixture).await;
-    let Some(bench) = Bench::new(fixture).await? else {
+    let Some(bench) = Bench::ranged(fixture).await? else {
         return Ok(());
     };
     recipe(&bench).await?;
@@ -21,7 +21,7 @@ pub(super) async fn ranged(fixture: &dyn Fixture) -> Held {
     hold(whole.count == rows, || {
         format!("{} rows counted, {rows} written", whole.count)
     })?;
-    let boundaries = answer("split", bench.ranged[0].split(&bench.collections[0], 7).await)?;
+    let boundaries = answer("split", bench.ranges(0)?.split(&bench.collections[0], 7).await)?;
     let distinct: BTreeSet<&Key> = boundaries.iter().collect();
     hold(distinct.len() == boundaries.len(), || {
         format!("boundaries repeat: {boundaries:?}")
@@ -43,17 +43,22 @@ async fn recipe(bench: &Bench) -> Held {
     hold(recipe.column_expressions.len() == recipe.columns.len(), || {
         "not one expression for each column".to_owned()
     })?;
-    let [here, there] = &bench.ranged;
-    let one = answer("known answer", here.known_answer(&bench.collections[0], recipe).await)?;
-    let other = answer("known answer", there.known_answer(&bench.collections[1], recipe).await)?;
+    let again = bench
+        .ranges(0)?
+        .recipe(&bench.collections[0], &bench.columns, SEED + 1)
+        .await;
+    seeds(bench, &answer("recipe", again)?).await
+}
+
+/// Both ends give one known answer, and another seed (`again`) reaches all that is hashed.
+pub(super) async fn seeds(bench: &Bench, again: &Recipe) -> Held {
+    let one = bench.known_answer(0, &bench.recipe).await?;
+    let other = bench.known_answer(1, &bench.recipe).await?;
     hold(one == other, || "the ends give different known answers".to_owned())?;
-    let again = here.recipe(&bench.collections[0], &bench.columns, SEED + 1).await;
-    let again = answer("recipe", again)?;
-    let seeded = answer("known answer", here.known_answer(&bench.collections[0], &again).await)?;
+    let seeded = bench.known_answer(0, again).await?;
     hold(one != seeded, || "the seed does not reach the known answer".to_owned())?;
-    let whole = bench.digest(0, &Part::ALL).await?;
-    let reseeded = here.digest(&bench.collections[0], &again, &Part::ALL).await;
-    let reseeded = answer("digest", reseeded)?;
+    let whole = bench.whole(0, &bench.recipe).await?;
+    let reseeded = bench.whole(0, again).await?;
     hold(reseeded.sum != whole.sum && reseeded.count == whole.count, || {
         "the seed does not reach the digest".to_owned()
     })
@@ -73,9 +78,7 @@ async fn partition(bench: &Bench, parts: impl Iterator<Item = Part>) -> Held {
         })?;
         for side in 0..2 {
             let listed = bench.list(side, &part).await?;
-            let listed_sum = listed.iter().fold(ChunkDigest::default(), |sum, (_, row)| {
-                sum.merge(ChunkDigest { count: 1, sum: row.0 }, mode)
-            });
+            let listed_sum = super::sum(&listed, mode);
             hold(listed_sum == digest, || {
                 format!("{part:?}: listed {listed_sum:?}, digested {digest:?}")
             })?;
@@ -106,16 +109,21 @@ async fn half_open(fixture: &dyn Fixture, bench: &Bench) -> Held {
     hold(empty == ChunkDigest::default(), || format!("[20, 20) gives {empty:?}"))
 }
 
-async fn missing(bench: &Bench) -> Held {
-    let missing = Collection {
+/// A collection that does not exist.
+pub(super) fn not_there(bench: &Bench) -> Collection {
+    Collection {
         name: format!("{}_that_is_not_there", bench.collections[0].name),
         ..bench.collections[0].clone()
-    };
-    let digest = bench.ranged[0].digest(&missing, &bench.recipe, &Part::ALL).await;
+    }
+}
+
+async fn missing(bench: &Bench) -> Held {
+    let missing = not_there(bench);
+    let digest = bench.ranges(0)?.digest(&missing, &bench.recipe, &Part::ALL).await;
     hold(matches!(digest, Err(StoreError::NotFound(_))), || {
         format!("the digest of a missing collection is {digest:?}")
     })?;
-    match bench.ranged[0].list(&missing, &bench.recipe, &Part::ALL).await {
+    match bench.ranges(0)?.list(&missing, &bench.recipe, &Part::ALL).await {
         Err(_) => Ok(()),
         Ok(mut listing) => {
             let first = listing.next().await;
@@ -126,13 +134,18 @@ async fn missing(bench: &Bench) -> Held {
     }
 }
 
-/// Each of these changes must change the digest, and its undoing must bring it back.
+/// Each change must change the digest, and its undoing must bring it back.
 pub(super) async fn sensitive(fixture: &dyn Fixture) -> Held {
     fill(fixture).await;
-    let Some(bench) = Bench::new(fixture).await? else {
-        return Ok(());
-    };
-    let before = bench.digest(0, &Part::ALL).await?;
+    match Bench::ranged(fixture).await? {
+        Some(bench) => finds_every_change(fixture, &bench).await,
+        None => Ok(()),
+    }
+}
+
+/// Each change of a row changes the digest of the whole.
+pub(super) async fn finds_every_change(fixture: &dyn Fixture, bench: &Bench) -> Held {
+    let before = bench.whole(0, &bench.recipe).await?;
     let changes: [(&str, Rows<'_>); 6] = [
         ("two swapped values", &[(1, Some("body 2")), (2, Some("body 1"))]),
         ("NULL instead of an empty text", &[(7, None)]),
@@ -143,25 +156,25 @@ pub(super) async fn sensitive(fixture: &dyn Fixture) -> Held {
     ];
     for (change, rows) in changes {
         fixture.put(rows).await;
-        let after = bench.digest(0, &Part::ALL).await?;
+        let after = bench.whole(0, &bench.recipe).await?;
         hold(after.count == before.count && after.sum != before.sum, || {
             format!("{change}: not found")
         })?;
         fill(fixture).await;
-        let restored = bench.digest(0, &Part::ALL).await?;
+        let restored = bench.whole(0, &bench.recipe).await?;
         hold(restored == before, || {
             format!("{change}: undone, and the digest is another")
         })?;
     }
     fixture.delete(&[30]).await;
     fixture.put(&[(ROWS + 1, Some("body 30"))]).await;
-    let moved = bench.digest(0, &Part::ALL).await?;
+    let moved = bench.whole(0, &bench.recipe).await?;
     hold(moved.count == before.count && moved.sum != before.sum, || {
         "a row under another key: not found".to_owned()
     })?;
     fixture.delete(&[ROWS + 1]).await;
     fill(fixture).await;
-    let restored = bench.digest(1, &Part::ALL).await?;
+    let restored = bench.whole(1, &bench.recipe).await?;
     hold(restored == before, || {
         "equal rows at the secondary have another digest".to_owned()
     })

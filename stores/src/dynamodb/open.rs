@@ -36,6 +36,7 @@ pub async fn open(config: &Config, names: &SiteNames, site_name: &str, site: &Si
         canary_writer: Some(Arc::new(SlotWriter::new(Arc::clone(&ring))) as Arc<dyn CanaryWriter>),
         canary_reader: Some(Arc::new(SlotReader::new(ring)) as Arc<dyn CanaryReader>),
         ranged: None,
+        scanned: None,
         reread: None,
         fence: None,
         compare: None,

@@ -58,6 +58,7 @@ fn end(asks: Arc<Asks>, topic: &str, partition: i32, status: MirrorStatus) -> En
         canary_writer: None,
         canary_reader: Some(Arc::new(LogReader::new(asks, topic.to_owned(), partition))),
         ranged: None,
+        scanned: None,
         reread: None,
         fence: None,
         compare: None,

@@ -7,16 +7,9 @@ pub(crate) struct PhysicalCompare;
 
 impl Compare for PhysicalCompare {
     fn compare(&self, primary: &Reading, secondary: &Reading, columns: &[String]) -> Comparison {
-        let whole = |class| Comparison::Differs {
-            class,
-            detail: String::new(),
-            columns: Vec::new(),
-        };
         match (primary, secondary) {
-            (Reading::Absent, Reading::Absent) => Comparison::Equal,
-            (Reading::Present(_), Reading::Absent) => whole(Class::MissingOnSecondary),
-            (Reading::Absent, Reading::Present(_)) => whole(Class::MissingOnPrimary),
             (Reading::Present(primary), Reading::Present(secondary)) => compare_rows(primary, secondary, columns),
+            _ => compare_presence(primary, secondary),
         }
     }
 
@@ -39,22 +32,43 @@ impl Compare for PhysicalCompare {
             (Some(Reading::Absent), Some(Reading::Present(row))) if begun(&row.ended_by) => {
                 Err("the primary's row is being deleted by a transaction that it does not show yet".to_owned())
             }
+            (Some(Reading::Present(there)), Some(Reading::Present(row)))
+                if there.copies != row.copies && begun(&row.ended_by) =>
+            {
+                Err("a copy at the primary is being deleted by a transaction that it does not show yet".to_owned())
+            }
             (Some(_), Some(_)) => Ok(()),
             _ => Err(format!("key {index} was not read at both ends")),
         }
     }
 }
 
+/// What can be said of a key that is absent on a side.
+pub(crate) fn compare_presence(primary: &Reading, secondary: &Reading) -> Comparison {
+    let class = match (primary, secondary) {
+        (Reading::Present(_), Reading::Absent) => Class::MissingOnSecondary,
+        (Reading::Absent, Reading::Present(_)) => Class::MissingOnPrimary,
+        _ => return Comparison::Equal,
+    };
+    Comparison::Differs {
+        class,
+        detail: String::new(),
+        columns: Vec::new(),
+    }
+}
+
+/// A key that exists more often on one side.
+pub(crate) fn duplicate(primary: u64, secondary: u64) -> Comparison {
+    Comparison::Differs {
+        class: Class::Duplicate,
+        detail: format!("{primary} at the primary, {secondary} at the secondary"),
+        columns: Vec::new(),
+    }
+}
+
 fn compare_rows(primary: &Row, secondary: &Row, names: &[String]) -> Comparison {
     if primary.copies != secondary.copies {
-        return Comparison::Differs {
-            class: Class::Duplicate,
-            detail: format!(
-                "{} at the primary, {} at the secondary",
-                primary.copies, secondary.copies
-            ),
-            columns: Vec::new(),
-        };
+        return duplicate(primary.copies, secondary.copies);
     }
     if primary.digest == secondary.digest {
         return Comparison::Equal;

@@ -8,8 +8,9 @@ use super::log::End;
 use super::pair::{Side, State};
 use super::rows::{StoredRow, Table};
 use crate::{
-    ChunkDigest, Collection, DigestMode, KEYS_PER_READ_MAX, Key, Listing, Part, Position, Ranged, ReadRequest, Reading,
-    Readings, Recipe, Reread, Result, Role, Row, Snapshot, StoreError, Trouble, Value, row_digest,
+    ChunkDigest, Collection, DIGESTS_PER_READ_MAX, DigestMode, KEYS_PER_READ_MAX, Key, Listing, Part, Position, Ranged,
+    ReadRequest, Reading, Readings, Recipe, Reread, Result, Role, Row, Snapshot, StoreError, Trouble, Value,
+    row_digest,
 };
 
 #[async_trait]
@@ -17,14 +18,7 @@ impl Ranged for Handle {
     async fn recipe(&self, collection: &Collection, columns: &[String], seed: u64) -> Result<Recipe> {
         let ask = |state: &mut State, side| {
             let table = table(state.log.side(side), &collection.name, "make a recipe")?;
-            Ok(Recipe {
-                mode: DigestMode::Client,
-                columns: columns.to_vec(),
-                key_columns: table.key_columns().to_vec(),
-                seed,
-                expression: format!("canonical encoding {}, XXH3-128", crate::encode::ENCODING_VERSION),
-                column_expressions: columns.to_vec(),
-            })
+            Ok(recipe_of(columns, table.key_columns().to_vec(), seed))
         };
         self.request("make a recipe", ask).await
     }
@@ -54,7 +48,7 @@ impl Ranged for Handle {
             let mut digest = ChunkDigest::default();
             for (key, row) in table.part(part) {
                 for _ in 0..row.copies {
-                    digest.add(row.digest(key, recipe));
+                    digest.add(row.digest_by(key, recipe));
                 }
             }
             Ok(digest)
@@ -68,7 +62,7 @@ impl Ranged for Handle {
             let mut rows = Vec::new();
             for (key, row) in table.part(part) {
                 for _ in 0..row.copies {
-                    rows.push(Ok((key.clone(), row.digest(key, recipe))));
+                    rows.push(Ok((key.clone(), row.digest_by(key, recipe))));
                 }
             }
             Ok(futures::stream::iter(rows).boxed())
@@ -80,25 +74,51 @@ impl Ranged for Handle {
 #[async_trait]
 impl Reread for Handle {
     async fn read(&self, request: &ReadRequest<'_>) -> Result<Readings> {
-        let ask = |state: &mut State, side| {
-            let end = state.log.side(side);
-            if request.keys.len() > KEYS_PER_READ_MAX {
-                let cause = format!("{} keys in one read; at most {KEYS_PER_READ_MAX}", request.keys.len());
-                return Err(StoreError::Unsupported(Trouble::new(&end.site, "read keys", cause)));
-            }
-            let table = table(end, &request.collection.name, "read keys")?;
-            let read = |key: &Key| match table.rows.get(key) {
-                Some(row) => Reading::Present(present(state, side, request, key, row)),
-                None => Reading::Absent,
-            };
-            Ok(Readings {
-                rows: request.keys.iter().map(read).collect(),
-                position: (end.role == Role::ReadOnly).then_some(Position(end.applied)),
-                snapshot: snapshot(state, side),
-                instance: self.instance(end),
-            })
-        };
+        let ask = |state: &mut State, side| self.readings(state, side, request);
         self.request("read keys", ask).await
+    }
+}
+
+impl Handle {
+    /// Every key as this side shows it now.
+    pub(crate) fn readings(&self, state: &State, side: Side, request: &ReadRequest<'_>) -> Result<Readings> {
+        let end = state.log.side(side);
+        let keys_max = if request.recipe.is_keyless() {
+            DIGESTS_PER_READ_MAX
+        } else {
+            KEYS_PER_READ_MAX
+        };
+        if request.keys.len() > keys_max {
+            let cause = format!("{} keys in one read; at most {keys_max}", request.keys.len());
+            return Err(StoreError::Unsupported(Trouble::new(&end.site, "read keys", cause)));
+        }
+        let table = table(end, &request.collection.name, "read keys")?;
+        let read = |key: &Key| match table.rows.get(key) {
+            Some(row) => Reading::Present(present(state, side, request, key, row)),
+            None => Reading::Absent,
+        };
+        Ok(Readings {
+            rows: if request.recipe.is_keyless() {
+                super::scans::recount(state, side, table, request)
+            } else {
+                request.keys.iter().map(read).collect()
+            },
+            position: (end.role == Role::ReadOnly).then_some(Position(end.applied)),
+            snapshot: snapshot(state, side),
+            instance: self.instance(end),
+        })
+    }
+}
+
+/// How this store hashes rows.
+pub(crate) fn recipe_of(columns: &[String], key_columns: Vec<String>, seed: u64) -> Recipe {
+    Recipe {
+        mode: DigestMode::Client,
+        columns: columns.to_vec(),
+        key_columns,
+        seed,
+        expression: format!("canonical encoding {}, XXH3-128", crate::encode::ENCODING_VERSION),
+        column_expressions: columns.to_vec(),
     }
 }
 
@@ -106,10 +126,10 @@ fn present(state: &State, side: Side, request: &ReadRequest<'_>, key: &Key, row:
     let place = (request.collection.name.clone(), key.clone());
     Row {
         version: row.version.to_string(),
-        digest: row.digest(key, request.recipe),
+        digest: row.digest_by(key, request.recipe),
         columns: row.column_digests(request.recipe),
         values: request.values.then(|| row.texts(request.recipe)),
-        changed_at_us: request.changed_at.and_then(|column| row.instant_us(column)),
+        changed_at_us: request.changed_at.and_then(|column| row.number(column)),
         copies: row.copies,
         created_by: Some(row.created_by),
         ended_by: match side {
@@ -133,7 +153,7 @@ fn snapshot(state: &State, side: Side) -> Option<Snapshot> {
     }
 }
 
-fn table<'a>(end: &'a End, name: &str, tried: &str) -> Result<&'a Table> {
+pub(crate) fn table<'a>(end: &'a End, name: &str, tried: &str) -> Result<&'a Table> {
     let trouble = |cause: String| Trouble::new(&end.site, format!("{tried} {name}"), cause);
     let Some(table) = end.tables.get(name) else {
         return Err(StoreError::NotFound(trouble("there is no such table".to_owned())));

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::abilities::Handle;
 use super::log::{Change, End, Entry, Log};
 use super::rows::{Fields, StoredRow, Table, with_key};
+use super::unordered::{Tolerance, ToleranceCompare, Unordered};
 use crate::{Canary, Collection, Column, Key, KeyShape, Role, StoreError, Trouble};
 
 /// One of the two ends, named by the role in which it started.
@@ -165,10 +166,28 @@ impl Pair {
             canary_writer: Some(Arc::clone(&handle) as _),
             canary_reader: Some(Arc::clone(&handle) as _),
             ranged: Some(Arc::clone(&handle) as _),
+            scanned: Some(Arc::clone(&handle) as _),
             reread: Some(Arc::clone(&handle) as _),
             fence: Some(handle),
             compare: Some(Arc::new(super::compare::PhysicalCompare)),
             meter: None,
+        }
+    }
+
+    /// One side as a store without order has it: to be identified, listed, scanned and read again. A column may differ by a tolerance.
+    pub fn unordered(&self, side: Side, tolerance: Option<Tolerance>) -> crate::End {
+        let handle = || Handle::new(Arc::clone(&self.shared), side);
+        let unordered = Arc::new(Unordered::new(handle(), tolerance.clone()));
+        crate::End {
+            catalog: Some(Arc::clone(&unordered) as _),
+            status: None,
+            canary_writer: None,
+            canary_reader: None,
+            ranged: None,
+            reread: Some(unordered),
+            fence: None,
+            compare: Some(Arc::new(ToleranceCompare(tolerance))),
+            ..self.end(side)
         }
     }
 

@@ -53,12 +53,16 @@ fn is_empty(range: &KeyRange) -> bool {
 }
 
 impl StoredRow {
-    pub(crate) fn digest(&self, key: &Key, recipe: &Recipe) -> RowDigest {
+    /// The digest of the row; of one without a key, its columns are all that there is.
+    pub(crate) fn digest_by(&self, key: &Key, recipe: &Recipe) -> RowDigest {
         let columns: Vec<(&str, &Value)> = recipe
             .columns
             .iter()
             .map(|name| (name.as_str(), self.field(name)))
             .collect();
+        if recipe.is_keyless() {
+            return row_digest(recipe.seed, &Key(Vec::new()), &columns);
+        }
         row_digest(recipe.seed, key, &columns)
     }
 
@@ -73,10 +77,10 @@ impl StoredRow {
         recipe.columns.iter().map(|name| text(self.field(name))).collect()
     }
 
-    /// The instant in a column of whole microseconds.
-    pub(crate) fn instant_us(&self, column: &str) -> Option<i64> {
+    /// The value of a column of whole numbers; an instant is one of microseconds.
+    pub(crate) fn number(&self, column: &str) -> Option<i64> {
         match self.field(column) {
-            Value::Int(instant_us) => Some(*instant_us),
+            Value::Int(number) => Some(*number),
             _ => None,
         }
     }

@@ -288,3 +288,57 @@ async fn a_listing_holds_every_copy() {
     assert_eq!(rows.len(), 3);
     assert!(matches!(&read(&end, &[Key::int(1)]).await.rows[0], Reading::Present(row) if row.copies == 3));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_tolerated_column_may_differ_by_its_tolerance_and_no_other() {
+    let pair = Pair::new(Settings::default());
+    pair.create_table("t", &["id"], &["id", "a", "expires_at_us"]);
+    let entry = |a: i64, expires: i64| fields([("a", Value::Int(a)), ("expires_at_us", Value::Int(expires))]);
+    pair.load("t", (1..=5).map(|id| (Key::int(id), entry(1, 5_000))));
+    for (id, a, expires) in [(2, 1, 5_100), (3, 1, 5_101), (4, 2, 5_050)] {
+        pair.plant(Side::Secondary, "t", Key::int(id), Some(entry(a, expires)));
+    }
+    pair.plant_copies(Side::Secondary, "t", &Key::int(5), 3);
+    let tolerance = super::Tolerance {
+        column: "expires_at_us".to_owned(),
+        within: 100,
+    };
+    let ends = [Side::Primary, Side::Secondary].map(|side| pair.unordered(side, Some(tolerance.clone())));
+    let collection = ends[0].catalog.as_ref().unwrap().collections().await.unwrap().remove(0);
+    let columns = ["id", "a", "expires_at_us"].map(str::to_owned);
+    let scanned = ends[0].scanned.clone().unwrap();
+    let recipe = scanned
+        .recipe(&collection, &columns, 7, crate::KeyedBy::Columns)
+        .await
+        .unwrap();
+    let keys: Vec<Key> = (1..=6).map(Key::int).collect();
+    let request = ReadRequest {
+        collection: &collection,
+        recipe: &recipe,
+        keys: &keys,
+        values: false,
+        changed_at: None,
+    };
+    let mut read = Vec::new();
+    for end in &ends {
+        read.push(end.reread.as_ref().unwrap().read(&request).await.unwrap());
+    }
+    let compare = ends[0].compare.clone().unwrap();
+    let said = |at: usize| match compare.compare(&read[0].rows[at], &read[1].rows[at], &columns) {
+        Comparison::Differs { class, columns, .. } => format!("{} {}", class.word(), columns.join(",")),
+        Comparison::Equal => "equal".to_owned(),
+        Comparison::NotComparable(reason) => reason,
+    };
+    let all: Vec<String> = (0..6).map(said).collect();
+    assert_eq!(
+        all,
+        [
+            "equal",
+            "equal",
+            "different expires_at_us",
+            "different a",
+            "duplicate ",
+            "equal"
+        ]
+    );
+}

@@ -196,6 +196,7 @@ pub async fn open(config: &Config, bucket: &Bucket, keys: &KeySet, site_name: &s
         canary_writer: Some(Arc::new(RingWriter::new(Arc::clone(&place)))),
         canary_reader: Some(Arc::new(RingReader::new(place))),
         ranged: None,
+        scanned: None,
         reread: None,
         fence: None,
         compare: None,

@@ -5,7 +5,9 @@ use std::time::Duration;
 use futures::{FutureExt, TryStreamExt};
 use stores::conformance::Fixture;
 use stores::faulty::{Call, Fault, Script, wrap};
-use stores::{Canary, Collection, End, Key, Part, Recipe, RowDigest, Sought, StoreError, Trouble, WriteOutcome};
+use stores::{
+    Canary, Collection, End, Key, Listing, Part, Recipe, RowDigest, ScanPart, Sought, StoreError, Trouble, WriteOutcome,
+};
 
 use super::memory::Memory;
 
@@ -13,6 +15,18 @@ fn error(cause: &str) -> StoreError {
     StoreError::Retryable {
         after: None,
         trouble: Trouble::new("usw2", "try", cause),
+    }
+}
+
+/// The items before the end or the error, and the error.
+async fn items(mut listing: Listing) -> (Vec<(Key, RowDigest)>, Option<StoreError>) {
+    let mut items = Vec::new();
+    loop {
+        match listing.try_next().await {
+            Ok(Some(item)) => items.push(item),
+            Ok(None) => return (items, None),
+            Err(error) => return (items, Some(error)),
+        }
     }
 }
 
@@ -48,18 +62,20 @@ async fn bench() -> Bench {
 }
 
 impl Bench {
-    /// The items before the end or the error, and the error.
     async fn list(&self) -> (Vec<(Key, RowDigest)>, Option<StoreError>) {
         let ranged = self.end.ranged.as_ref().unwrap();
-        let mut listing = ranged.list(&self.collection, &self.recipe, &Part::ALL).await.unwrap();
-        let mut items = Vec::new();
-        loop {
-            match listing.try_next().await {
-                Ok(Some(item)) => items.push(item),
-                Ok(None) => return (items, None),
-                Err(error) => return (items, Some(error)),
-            }
-        }
+        items(ranged.list(&self.collection, &self.recipe, &Part::ALL).await.unwrap()).await
+    }
+
+    async fn scan(&self) -> (Vec<(Key, RowDigest)>, Option<StoreError>) {
+        let scanned = self.end.scanned.as_ref().unwrap();
+        items(
+            scanned
+                .scan(&self.collection, &self.recipe, &ScanPart::WHOLE)
+                .await
+                .unwrap(),
+        )
+        .await
     }
 
     async fn digest(&self) -> stores::Result<stores::ChunkDigest> {
@@ -97,9 +113,14 @@ async fn an_error_on_the_last_page_never_looks_like_the_end() {
         let (listed, failed) = bench.list().await;
         assert_eq!(listed.len(), items, "{fault:?}");
         assert!(failed.is_some(), "{fault:?} looks like the end");
+        bench.script.next(Call::Scan, fault.clone());
+        let (scanned, failed) = bench.scan().await;
+        assert_eq!(scanned.len(), items, "{fault:?}");
+        assert!(failed.is_some(), "{fault:?} looks like the end of a scan");
     }
-    let (listed, failed) = bench.list().await;
-    assert_eq!((listed.len(), failed), (3, None));
+    for (listed, failed) in [bench.list().await, bench.scan().await] {
+        assert_eq!((listed.len(), failed), (3, None));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -175,6 +196,8 @@ async fn every_call_can_be_rejected() {
         Call::Split,
         Call::Digest,
         Call::List,
+        Call::Parts,
+        Call::Scan,
         Call::Read,
         Call::Point,
         Call::Wait,
@@ -184,6 +207,7 @@ async fn every_call_can_be_rejected() {
     }
     let (end, collection, recipe) = (&bench.end, &bench.collection, &bench.recipe);
     let (status, ranged) = (end.status.as_ref().unwrap(), end.ranged.as_ref().unwrap());
+    let scanned = end.scanned.as_ref().unwrap();
     let (reader, fence) = (end.canary_reader.as_ref().unwrap(), end.fence.as_ref().unwrap());
     let request = stores::ReadRequest {
         collection,
@@ -205,6 +229,8 @@ async fn every_call_can_be_rejected() {
         ranged.split(collection, 1).await.err(),
         ranged.digest(collection, recipe, &Part::ALL).await.err(),
         ranged.list(collection, recipe, &Part::ALL).await.err(),
+        scanned.parts(collection, 1).await.err(),
+        scanned.scan(collection, recipe, &ScanPart::WHOLE).await.err(),
         end.reread.as_ref().unwrap().read(&request).await.err(),
         fence.point().await.err(),
         fence.wait(stores::Position(0), patience).await.err(),

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::{StreamExt, TryStreamExt};
+use futures::{StreamExt, TryStreamExt, stream};
 use stores::conformance::check;
 use stores::{
     Canary, CanaryWriter, ChunkDigest, Collection, Compare, Comparison, Fence, Identify, Identity, Key, KeyRange,
-    Listing, Part, Position, Ranged, ReadRequest, Reading, Readings, Recipe, Reread, Result, WriteOutcome,
+    KeyedBy, Listing, Part, Position, Ranged, ReadRequest, Reading, Readings, Recipe, Reread, Result, ScanPart,
+    Scanned, WriteOutcome,
 };
 
 use super::memory::Memory;
@@ -36,6 +37,12 @@ enum Lie {
     GuardAlwaysDoubts,
     RefusedIsAcknowledged,
     HighestForgotten,
+    ScanWithoutItsLastRow,
+    RowInTwoParts,
+    ScanErrorIsItsEnd,
+    ScanDigestOfPart,
+    ScanOfLongAgo,
+    CopiesUncounted,
 }
 
 use Lie::*;
@@ -64,6 +71,16 @@ const LIES: [(Lie, &str); 21] = [
     (HighestForgotten, "canaries"),
 ];
 
+/// What only a store of scans can lie about; it is tried with both reference stores.
+const LIES_OF_SCANS: [(Lie, &str); 6] = [
+    (ScanWithoutItsLastRow, "scanned"),
+    (RowInTwoParts, "scanned"),
+    (ScanErrorIsItsEnd, "scanned"),
+    (ScanDigestOfPart, "scanned"),
+    (ScanOfLongAgo, "scanned"),
+    (CopiesUncounted, "scanned: rows without a key"),
+];
+
 #[tokio::test(start_paused = true)]
 async fn every_lie_is_found() {
     for (lie, ability) in LIES {
@@ -72,6 +89,19 @@ async fn every_lie_is_found() {
         let breaches = check(&memory).await;
         let named = breaches.iter().any(|breach| breach.ability == ability);
         assert!(named, "{lie:?} is not found in {ability}: {breaches:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_lie_about_a_scan_is_found() {
+    for make in [Memory::new, Memory::unordered] {
+        for (lie, ability) in LIES_OF_SCANS {
+            let mut memory = make();
+            memory.ends = memory.ends.map(|end| tell(lie, end));
+            let breaches = check(&memory).await;
+            let named = breaches.iter().any(|breach| breach.ability == ability);
+            assert!(named, "{lie:?} is not found in {ability}: {breaches:?}");
+        }
     }
 }
 
@@ -84,6 +114,7 @@ fn tell(lie: Lie, end: stores::End) -> stores::End {
     });
     told.compare = end.compare.map(|inner| Arc::new(Liar { lie, inner }) as _);
     told.ranged = end.ranged.map(|inner| Arc::new(Liar { lie, inner }) as _);
+    told.scanned = end.scanned.map(|inner| Arc::new(Liar { lie, inner }) as _);
     told.reread = end.reread.map(|inner| Arc::new(Liar { lie, inner }) as _);
     told.fence = end.fence.map(|inner| Arc::new(Liar { lie, inner }) as _);
     told.canary_writer = end.canary_writer.map(|inner| Arc::new(Liar { lie, inner }) as _);
@@ -201,6 +232,61 @@ impl Ranged for Liar<dyn Ranged> {
 }
 
 #[async_trait]
+impl Scanned for Liar<dyn Scanned> {
+    async fn recipe(
+        &self,
+        collection: &Collection,
+        columns: &[String],
+        seed: u64,
+        keyed_by: KeyedBy,
+    ) -> Result<Recipe> {
+        self.inner.recipe(collection, columns, seed, keyed_by).await
+    }
+
+    async fn known_answer(&self, collection: &Collection, recipe: &Recipe) -> Result<u128> {
+        self.inner.known_answer(collection, recipe).await
+    }
+
+    async fn parts(&self, collection: &Collection, wanted: u32) -> Result<Vec<ScanPart>> {
+        self.inner.parts(collection, wanted).await
+    }
+
+    async fn scan(&self, collection: &Collection, recipe: &Recipe, part: &ScanPart) -> Result<Listing> {
+        let mut recipe = recipe.clone();
+        if self.lie == ScanDigestOfPart {
+            recipe.columns.retain(|column| column != "body");
+        }
+        let listing = self.inner.scan(collection, &recipe, part).await;
+        if self.lie == ScanErrorIsItsEnd {
+            let rows: Vec<_> = match listing {
+                Ok(listing) => listing.filter_map(|row| async { row.ok() }).collect().await,
+                Err(_) => Vec::new(),
+            };
+            return Ok(stream::iter(rows.into_iter().map(Ok)).boxed());
+        }
+        let mut rows: Vec<_> = listing?.try_collect().await?;
+        match (self.lie, part) {
+            (ScanWithoutItsLastRow, _) => {
+                rows.pop();
+            }
+            (RowInTwoParts, ScanPart::Segment { index: 0, of }) if *of > 1 => {
+                let other = ScanPart::Segment { index: 1, of: *of };
+                let more: Vec<_> = self
+                    .inner
+                    .scan(collection, &recipe, &other)
+                    .await?
+                    .try_collect()
+                    .await?;
+                rows.extend(more.into_iter().take(1));
+            }
+            (ScanOfLongAgo, _) => rows.retain(|(key, _)| *key < Key::int(61)),
+            _ => {}
+        }
+        Ok(stream::iter(rows.into_iter().map(Ok)).boxed())
+    }
+}
+
+#[async_trait]
 impl Reread for Liar<dyn Reread> {
     async fn read(&self, request: &ReadRequest<'_>) -> Result<Readings> {
         let mut request = *request;
@@ -213,8 +299,10 @@ impl Reread for Liar<dyn Reread> {
             readings.position = readings.position.map(|position| Position(position.0 + 1_000));
         }
         for reading in &mut readings.rows {
-            if let (VersionForever, Reading::Present(row)) = (self.lie, reading) {
-                row.version = "1".to_owned();
+            match (self.lie, reading) {
+                (VersionForever, Reading::Present(row)) => row.version = "1".to_owned(),
+                (CopiesUncounted, Reading::Present(row)) if request.recipe.is_keyless() => row.copies = 2,
+                _ => {}
             }
         }
         Ok(readings)
