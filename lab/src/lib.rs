@@ -28,7 +28,9 @@ pub use error::LabError;
 pub use kafka::{
     KafkaOptions, KafkaPair, KafkaServer, KafkaServers, KafkaServersOptions, Mirror, MirrorMaker, MockKafka,
 };
-pub use postgres::{Pattern, PgOptions, PgPair, PgServer, Plant, Tls, Workload, WorkloadOptions, Written, demo, plant};
+pub use postgres::{
+    LogicalPair, Pattern, PgOptions, PgPair, PgServer, Plant, Tls, Workload, WorkloadOptions, Written, demo, plant,
+};
 pub use proxy::Proxy;
 pub use s3::{
     MinioOptions, MinioPair, MinioServer, S3_ACCESS_KEY, S3_SECRET_KEY, S3Delay, S3Link, S3Options, S3Pair, S3Rule,

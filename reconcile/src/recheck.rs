@@ -136,7 +136,7 @@ impl Recheck<'_> {
 
     async fn bracket(&self, keys: &[Key], listener: Listener<'_>) -> Result<Bracket, Broken> {
         match (self.pair.fence, self.pair.relation) {
-            (FenceKind::Lsn, Relation::Replicating) => self.fenced(keys, listener).await,
+            (FenceKind::Lsn | FenceKind::Canary, Relation::Replicating) => self.fenced(keys, listener).await,
             (FenceKind::None, Relation::Replicating) => Err(Broken::GiveUp(
                 "no fence is available for this replicating pair: a difference could be in flight only".to_owned(),
             )),

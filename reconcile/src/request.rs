@@ -26,6 +26,8 @@ pub struct Pair {
 pub enum FenceKind {
     /// A log position that the secondary's own reading shows.
     Lsn,
+    /// A canary that came by the same subscription, read in one statement with the keys.
+    Canary,
     /// Nothing, because nothing is in flight. Only for copies without a link: with a replicating pair no difference can be confirmed.
     None,
 }
@@ -35,6 +37,7 @@ impl FenceKind {
     pub fn word(self) -> &'static str {
         match self {
             Self::Lsn => "lsn",
+            Self::Canary => "canary",
             Self::None => "none",
         }
     }

@@ -1,6 +1,7 @@
 //! PostgreSQL from the distribution's packages.
 
 pub mod demo;
+mod logical;
 mod options;
 mod pair;
 mod plant;
@@ -11,6 +12,7 @@ pub(crate) mod shared_memory;
 mod synchronous;
 mod workload;
 
+pub use logical::LogicalPair;
 pub use options::{PgOptions, Tls};
 pub use pair::PgPair;
 pub use plant::{Plant, plant};

@@ -18,6 +18,8 @@ pub struct PgOptions {
     /// Where the folder of labs is made; `None` = the system's folder for temporary files. When we are root, the account
     /// that the servers run as must be able to pass through it. Left-overs are only looked for under the same root.
     pub root: Option<PathBuf>,
+    /// Major version of the servers; `None` = Debian's 15. Others (13, 14, 16, 17, 18) have no `pg_basebackup`, so they have no standby.
+    pub version: Option<u16>,
     /// Databases made beside `postgres`.
     pub databases: Vec<String>,
     /// Treatment of connections without TLS.
@@ -36,6 +38,7 @@ impl Default for PgOptions {
     fn default() -> Self {
         Self {
             root: None,
+            version: None,
             databases: Vec::new(),
             tls: Tls::default(),
             track_commit_timestamp: true,

@@ -6,24 +6,64 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::LabError;
+use crate::folder::LabFolder;
+use crate::java::cache;
 use crate::process::wait_until;
 
 /// The version that the lab is made for, as Debian 12 has it.
+const DEBIAN_VERSION: u16 = 15;
 const DEBIAN_FOLDER: &str = "/usr/lib/postgresql/15/bin";
+/// What fetches the others.
+const INSTALL: &str = "scripts/install.sh postgresql";
 /// Time for `initdb` or `pg_basebackup`, which take a second on a quiet machine.
 const PROGRAM_PATIENCE: Duration = Duration::from_secs(120);
 const PACKAGE: &str = "postgresql-15";
 /// Output of a failed program that is shown.
 const OUTPUT_CHARS: usize = 2_000;
 
-/// Where `initdb`, `postgres` and `pg_basebackup` are.
+/// Where `initdb`, `postgres` and, of Debian's version, `pg_basebackup` are.
 #[derive(Debug, Clone)]
 pub(crate) struct Programs {
     folder: PathBuf,
+    version: u16,
 }
 
 impl Programs {
-    pub(crate) fn find() -> Result<Self, LabError> {
+    /// Those of a major version; `None` = Debian's.
+    pub(crate) fn of(version: Option<u16>, lab: &LabFolder) -> Result<Self, LabError> {
+        match version {
+            None | Some(DEBIAN_VERSION) => Self::find(),
+            Some(version) => Self::fetched(version, lab),
+        }
+    }
+
+    /// A version that was fetched into the cache. The account that the servers run as may not pass through our home, so the files are linked
+    /// into the lab's folder.
+    fn fetched(version: u16, lab: &LabFolder) -> Result<Self, LabError> {
+        let source = cache().join("postgresql").join(version.to_string());
+        if !source.join("bin/postgres").is_file() {
+            return Err(LabError::MissingArtefact {
+                artefact: format!("PostgreSQL {version}"),
+                searched: source,
+                command: INSTALL.to_owned(),
+            });
+        }
+        let place = lab.path().join(format!("postgresql-{version}"));
+        if !place.exists() {
+            link_tree(&source, &place)?;
+        }
+        Ok(Self {
+            folder: place.join("bin"),
+            version,
+        })
+    }
+
+    /// The major version, as far as it changes how the programs are called.
+    pub(crate) fn version(&self) -> u16 {
+        self.version
+    }
+
+    fn find() -> Result<Self, LabError> {
         let mut folders = vec![PathBuf::from(DEBIAN_FOLDER)];
         folders.extend(told_by_pg_config());
         if let Some(path) = std::env::var_os("PATH") {
@@ -37,7 +77,10 @@ impl Programs {
         const NEEDED: [&str; 3] = ["postgres", "initdb", "pg_basebackup"];
         let complete = |folder: &&PathBuf| NEEDED.iter().all(|name| folder.join(name).is_file());
         match folders.iter().find(complete) {
-            Some(folder) => Ok(Self { folder: folder.clone() }),
+            Some(folder) => Ok(Self {
+                folder: folder.clone(),
+                version: DEBIAN_VERSION,
+            }),
             None => {
                 let searched: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
                 Err(LabError::MissingProgram {
@@ -52,6 +95,25 @@ impl Programs {
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
+}
+
+/// Folders are made, files linked, or copied where another file system does not let them be.
+fn link_tree(from: &Path, to: &Path) -> Result<(), LabError> {
+    fs::create_dir(to).map_err(LabError::folder("create", to))?;
+    for entry in fs::read_dir(from).map_err(LabError::folder("list", from))? {
+        let entry = entry.map_err(LabError::folder("list", from))?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        let kind = entry.file_type().map_err(LabError::folder("look at", &source))?;
+        if kind.is_dir() {
+            link_tree(&source, &target)?;
+        } else if kind.is_symlink() {
+            let points_at = fs::read_link(&source).map_err(LabError::folder("read", &source))?;
+            std::os::unix::fs::symlink(points_at, &target).map_err(LabError::folder("link", &target))?;
+        } else if fs::hard_link(&source, &target).is_err() {
+            fs::copy(&source, &target).map_err(LabError::folder("copy", &source))?;
+        }
+    }
+    Ok(())
 }
 
 fn told_by_pg_config() -> Option<PathBuf> {

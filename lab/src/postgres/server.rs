@@ -30,6 +30,8 @@ const PORTS: std::ops::Range<u16> = 12_000..32_000;
 const PORT_DRAWS: usize = 50;
 /// Starts with another port each, when somebody else took the one that was drawn.
 const FIRST_STARTS: usize = 5;
+/// The first version of `initdb` that can keep quiet about what to do next.
+const NO_INSTRUCTIONS_SINCE: u16 = 14;
 /// Between two looks at something that a server will reach.
 pub(crate) const POLL: Duration = Duration::from_millis(10);
 
@@ -45,8 +47,8 @@ pub(crate) struct Site {
 impl Site {
     /// Makes the folder and finds the programs. Blocks.
     pub(crate) fn prepare(options: PgOptions) -> Result<Self, LabError> {
-        let programs = Programs::find()?;
         let folder = LabFolder::create(options.root.as_deref(), Account::find()?)?;
+        let programs = Programs::of(options.version, &folder)?;
         Ok(Self {
             programs,
             folder,
@@ -373,9 +375,11 @@ impl Server {
             .arg("-D")
             .arg(self.data_dir())
             .args(["--username", SUPERUSER, "--auth", "scram-sha-256", "--encoding", "UTF8"])
-            .args(["--locale", "C.UTF-8", "--no-sync", "--no-instructions"])
-            .arg("--pwfile")
+            .args(["--locale", "C.UTF-8", "--no-sync", "--pwfile"])
             .arg(&password_file);
+        if site.programs.version() >= NO_INSTRUCTIONS_SINCE {
+            command.arg("--no-instructions");
+        }
         programs::run(command, site.folder.path())?;
         let data_dir = self.data_dir();
         let configuration = data_dir.join("postgresql.conf");

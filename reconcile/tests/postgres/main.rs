@@ -1,5 +1,6 @@
 //! Reconciliations of real PostgreSQL pairs, as the least-privileged role.
 
+mod logical;
 mod setup;
 
 use std::time::Duration;

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lab::{PgOptions, PgPair, Planted, Workload, WorkloadOptions, demo};
+use lab::{LogicalPair, PgOptions, PgPair, Planted, Workload, WorkloadOptions, demo};
 use reconcile::{FenceKind, Frame, KeyDisclosure, Limits, Pair, Request, Selected, Settings, State, Stop, Summary};
-use stores::aurora::{Auth, CanaryPlace, Config, Endpoint, Endpoints, InitSpec, Readable, Tls, open};
+use stores::aurora::{Auth, CanaryPlace, Config, Endpoint, Endpoints, InitSpec, Readable, Tls, open, open_logical};
 use stores::secret::Secret;
 use stores::{Collection, End, Relation};
 
@@ -81,6 +81,77 @@ impl Shop {
 
     pub(crate) async fn write(&self, options: WorkloadOptions) -> Workload {
         Workload::start(self.pair.primary(), options).await.unwrap()
+    }
+
+    pub(crate) async fn shutdown(self) {
+        self.pair.shutdown().await;
+        drop(self.secret);
+    }
+}
+
+/// A publisher and a subscriber with the shop in both.
+pub(crate) struct Copies {
+    pub(crate) pair: LogicalPair,
+    pub(crate) config: Config,
+    secret: tempfile::TempDir,
+}
+
+impl Copies {
+    /// Servers of these versions; the shop's rows, and the canaries, are published.
+    pub(crate) async fn start(from: Option<u16>, to: Option<u16>, rows: u32) -> Self {
+        let pair = LogicalPair::start("app", from, to).await.unwrap();
+        demo::create_schema(pair.publisher(), "app").await.unwrap();
+        demo::create_schema(pair.subscriber(), "app").await.unwrap();
+        demo::fill(pair.publisher(), "app", rows, 1).await.unwrap();
+        let secret = tempfile::tempdir().unwrap();
+        let path = secret.path().join("password");
+        std::fs::write(&path, PASSWORD).unwrap();
+        let authorities = secret.path().join("authorities.pem");
+        let both =
+            [pair.publisher(), pair.subscriber()].map(|server| std::fs::read_to_string(server.ca_file()).unwrap());
+        std::fs::write(&authorities, both.concat()).unwrap();
+        let endpoints = |port: u16| Endpoints {
+            writer: format!("postgresql://driftline@127.0.0.1:{port}/app").parse().unwrap(),
+            reader: None,
+        };
+        let config = Config {
+            auth: Auth::Password(Secret::File(path)),
+            tls: Tls::CaFile(authorities),
+            canary: CanaryPlace {
+                database: "app".to_owned(),
+            },
+            relation: Some(Relation::Replicating),
+            writers: None,
+            sites: BTreeMap::from([
+                ("use1".to_owned(), endpoints(pair.publisher().port())),
+                ("usw2".to_owned(), endpoints(pair.subscriber().port())),
+            ]),
+        };
+        let readable = vec![Readable::AllIn {
+            schema: "public".to_owned(),
+        }];
+        for step in InitSpec::of(&config, "use1", readable).unwrap().steps() {
+            for server in [pair.publisher(), pair.subscriber()] {
+                let database = step.database.as_deref().unwrap_or("postgres");
+                server.execute(database, &step.sql).await.unwrap();
+            }
+        }
+        pair.execute_at_both(&format!("alter role driftline password '{PASSWORD}'"))
+            .await
+            .unwrap();
+        pair.link("all tables").await.unwrap();
+        Self { pair, config, secret }
+    }
+
+    pub(crate) fn ends(&self) -> Pair {
+        let [primary, secondary] =
+            open_logical(&self.config, ("use1", Endpoint::Writer), ("usw2", Endpoint::Reader)).unwrap();
+        Pair {
+            primary,
+            secondary,
+            relation: Relation::Replicating,
+            fence: FenceKind::Canary,
+        }
     }
 
     pub(crate) async fn shutdown(self) {

@@ -2,7 +2,7 @@
 
 use anyhow::anyhow;
 use reconcile::{FenceKind, Limits, NotSelected, Pair, Selected, Settings, Stop, Workplace};
-use stores::{Collection, End, Identity, Relation};
+use stores::{Collection, End, Identity, Relation, Role};
 
 use super::planning::check_settings;
 use super::progress::Progress;
@@ -152,9 +152,20 @@ pub(super) async fn open(stated: Option<Relation>, job: &Job<'_>) -> Result<Ends
         }));
     }
     let relation = topology::relation(stated, &a, &b).map_err(|problem| Failure::refused(anyhow!(problem)))?;
-    let (secondary, fence) = match relation {
-        Relation::Replicating => (reader, FenceKind::Lsn),
-        Relation::Independent | Relation::Frozen => (unit.writer_end(job.secondary).await?, FenceKind::None),
+    // A copy that replicates and takes writes applies transactions, and no log.
+    let logical = match (relation, b.role) {
+        (Relation::Replicating, Role::Writable) => unit.logical_ends(unit.primary(), job.secondary),
+        _ => None,
+    };
+    let (primary, secondary, fence) = match (logical, relation) {
+        (Some(ends), _) => {
+            let [primary, secondary] = ends?;
+            (primary, secondary, FenceKind::Canary)
+        }
+        (None, Relation::Replicating) => (primary, reader, FenceKind::Lsn),
+        (None, Relation::Independent | Relation::Frozen) => {
+            (primary, unit.writer_end(job.secondary).await?, FenceKind::None)
+        }
     };
     let reached = [(unit.primary().to_owned(), a), (job.secondary.to_owned(), b)];
     let pair = Pair {

@@ -59,6 +59,15 @@ fn text_order(provider: &str, locale: &str, version: Option<&str>, rules: &str) 
 }
 
 impl Schema {
+    /// Says of every readable table that is not among `fit` why it cannot be verified.
+    pub(crate) fn mark_unfit(&mut self, fit: &[u32], reason: &str) {
+        for table in self.tables.values_mut() {
+            if table.unreadable.is_none() && !fit.contains(&table.oid) {
+                Arc::make_mut(table).unreadable = Some(reason.to_owned());
+            }
+        }
+    }
+
     /// Reads everything. Not in one transaction: DDL in between shows as a table without columns or key, never as a wrong one.
     pub(crate) async fn load(client: &Client) -> Result<Self, tokio_postgres::Error> {
         let types = Types::load(client).await?;
@@ -121,6 +130,7 @@ fn read_table(
     let bytes: Option<i64> = row.try_get(9)?;
     let blocks: Option<i64> = row.try_get(12)?;
     Ok(Table {
+        oid: row.try_get(0)?,
         schema: row.try_get(1)?,
         name: row.try_get(2)?,
         kind,

@@ -2,9 +2,14 @@
 
 use crate::{Class, Compare, Comparison, Reading, Readings, Row};
 
-/// Judges rows of PostgreSQL tables.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct RowCompare;
+/// Judges rows of PostgreSQL tables, by how the two copies are linked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RowCompare {
+    /// The secondary replays the primary's log, or nothing links the two.
+    Physical,
+    /// The secondary applies what the primary publishes, in transactions of its own.
+    Logical,
+}
 
 impl Compare for RowCompare {
     fn compare(&self, primary: &Reading, secondary: &Reading, columns: &[String]) -> Comparison {
@@ -25,6 +30,16 @@ impl Compare for RowCompare {
         let Some(snapshot) = &first.snapshot else {
             return Err("the first reading has no snapshot: the primary is a standby too".to_owned());
         };
+        // The secondary's transactions say nothing about the primary's. A commit that waits for a synchronous standby there, and was applied
+        // here already, shows in what it ends at the primary.
+        if *self == Self::Logical {
+            return match again.rows.get(index).ok_or("a reading is incomplete")? {
+                Reading::Present(again) if again.ended_by.is_some_and(|xid| !snapshot.sees(xid)) => {
+                    Err("the primary's row is locked or being changed by a transaction that had not ended".to_owned())
+                }
+                _ => Ok(()),
+            };
+        }
         let row = |readings: &Readings| readings.rows.get(index).cloned().ok_or("a reading is incomplete");
         match (row(secondary)?, row(again)?) {
             (Reading::Present(secondary), _) => match secondary.created_by {
@@ -127,7 +142,7 @@ mod tests {
         let null = Reading::Present(row(2, &[Some(1), None]));
         let mut twice = row(1, &[Some(1), Some(2)]);
         twice.copies = 2;
-        let class = |a: &Reading, b: &Reading| match RowCompare.compare(a, b, &names()) {
+        let class = |a: &Reading, b: &Reading| match RowCompare::Physical.compare(a, b, &names()) {
             Comparison::Differs { class, columns, .. } => Some((class, columns.join(","))),
             _ => None,
         };
@@ -148,12 +163,12 @@ mod tests {
         );
         let unnamed = Reading::Present(row(9, &[Some(1), Some(2)]));
         assert!(matches!(
-            RowCompare.compare(&one, &unnamed, &names()),
+            RowCompare::Physical.compare(&one, &unnamed, &names()),
             Comparison::Differs { class: Class::Different, columns, detail } if columns.is_empty() && !detail.is_empty()
         ));
         let short = Reading::Present(row(9, &[Some(1)]));
         assert!(matches!(
-            RowCompare.compare(&one, &short, &names()),
+            RowCompare::Physical.compare(&one, &short, &names()),
             Comparison::NotComparable(_)
         ));
     }
@@ -162,7 +177,7 @@ mod tests {
     fn a_row_of_a_transaction_that_was_running_is_no_evidence() {
         let guard = |secondary: Reading, again: Reading, xmin: u64| {
             let first = readings(Reading::Absent, None, Some(xmin));
-            RowCompare.guard(
+            RowCompare::Physical.guard(
                 &first,
                 &readings(secondary, Some(7), None),
                 &readings(again, None, Some(xmin)),
@@ -192,10 +207,32 @@ mod tests {
         let present = || Reading::Present(row(1, &[]));
         let first = readings(present(), None, Some(1));
         let independent = readings(present(), None, Some(1));
-        assert!(RowCompare.guard(&first, &independent, &first, 0).is_ok());
+        assert!(RowCompare::Physical.guard(&first, &independent, &first, 0).is_ok());
         let standby = readings(present(), Some(1), None);
-        assert!(RowCompare.guard(&first, &standby, &first, 0).is_err());
+        assert!(RowCompare::Physical.guard(&first, &standby, &first, 0).is_err());
         let without = readings(present(), Some(1), None);
-        assert!(RowCompare.guard(&without, &standby, &without, 0).is_err());
+        assert!(RowCompare::Physical.guard(&without, &standby, &without, 0).is_err());
+    }
+    #[test]
+    fn between_logical_copies_a_pending_end_at_the_primary_is_no_evidence() {
+        let guard = |again: Reading, secondary: Reading| {
+            let first = readings(again.clone(), None, Some(100));
+            RowCompare::Logical.guard(
+                &first,
+                &readings(secondary, Some(7), Some(5)),
+                &readings(again, None, Some(100)),
+                0,
+            )
+        };
+        let mut pending = row(1, &[]);
+        pending.ended_by = Some(100);
+        assert!(guard(Reading::Present(pending.clone()), Reading::Absent).is_err());
+        assert!(guard(Reading::Present(pending.clone()), Reading::Present(row(2, &[]))).is_err());
+        pending.ended_by = Some(99);
+        assert!(guard(Reading::Present(pending), Reading::Absent).is_ok());
+        // The secondary's own transaction 4,000,000 is of another counter.
+        let mut own = row(2, &[]);
+        own.created_by = Some(4_000_000);
+        assert!(guard(Reading::Present(row(1, &[])), Reading::Present(own)).is_ok());
     }
 }

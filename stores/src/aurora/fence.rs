@@ -41,6 +41,9 @@ fn end_of_record(point: u64, block_bytes: u64, segment_bytes: u64) -> u64 {
 impl Fence for Tables {
     async fn point(&self) -> Result<Position> {
         let tried = "take a fence point";
+        if let Some(marks) = self.fencing.marks() {
+            return marks.put(self.site()).await;
+        }
         let lease = self.lease().await?;
         let failed = |error| lease.trouble(tried, error);
         let rows = lease.query_typed(POINT, &[]).await.map_err(failed)?;
@@ -59,6 +62,9 @@ impl Fence for Tables {
         let tried = "wait for a fence point";
         let deadline = Instant::now() + patience;
         let lease = self.lease().await?;
+        if let Some(marks) = self.fencing.marks() {
+            return marks.wait(&lease, self.site(), point, patience).await;
+        }
         let failed = |error| lease.trouble(tried, error);
         let mut spacing = SPACING_MIN;
         loop {

@@ -9,7 +9,7 @@ use crate::{Identity, NativeStatus};
 const FIGURES: &str = "\
 select (extract(epoch from pg_catalog.clock_timestamp()) * 1000000)::pg_catalog.int8 as now_us,
        writers.*,
-       exists (select oid from pg_catalog.pg_subscription where subdbid =
+       exists (select subname from pg_catalog.pg_subscription where subdbid =
                (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database()))
          or exists (select oid from pg_catalog.pg_publication) as is_logical,
        exists (select from pg_catalog.pg_proc where proname = 'aurora_global_db_status') as has_regions,

@@ -14,6 +14,7 @@ mod global;
 mod identity;
 mod init;
 mod key_type;
+mod marks;
 mod multixact;
 mod open;
 mod part;
@@ -38,7 +39,7 @@ use std::sync::Arc;
 
 pub use config::{Auth, CanaryPlace, Config, Endpoint, Endpoints, Tls};
 pub use init::{InitSpec, InitStep, Readable, check_canary, init, init_sql};
-pub use open::open;
+pub use open::{open, open_logical};
 pub use url::Url;
 
 use crate::{CanaryReader, CanaryWriter, Identify, Result, Status, StoreError, Trouble};

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::compare::RowCompare;
-use super::tables::Tables;
+use super::marks::Marks;
+use super::tables::{Fencing, Tables};
 use super::{Config, Connection, Endpoint};
-use crate::{Catalog, End, Fence, Ranged, Reread, Result};
+use crate::{Catalog, End, Fence, Ranged, Reread, Result, StoreError, Trouble};
 
 /// `endpoint` of `site` with all abilities. Nothing is opened before it is used.
 ///
@@ -13,8 +14,48 @@ use crate::{Catalog, End, Fence, Ranged, Reread, Result};
 /// As [`Connection::new`].
 pub fn open(config: &Config, site: &str, endpoint: Endpoint) -> Result<End> {
     let connection = Connection::new(config, site, endpoint)?;
-    let tables = Arc::new(Tables::new(Arc::clone(&connection.sessions)));
-    Ok(End {
+    let tables = Tables::new(Arc::clone(&connection.sessions), Fencing::Log);
+    Ok(end(site, connection, tables, RowCompare::Physical))
+}
+
+/// A publisher and its subscriber, by site and endpoint: fences are canaries that the publisher's site writes, read at the subscriber in one
+/// statement with the rows.
+///
+/// # Errors
+/// As [`Connection::new`]; `Config` when canaries do not live in the application's database, whose publication has to carry them.
+pub fn open_logical(config: &Config, publisher: (&str, Endpoint), subscriber: (&str, Endpoint)) -> Result<[End; 2]> {
+    for (site, endpoint) in [publisher, subscriber] {
+        let application = super::endpoint_of(config, site, endpoint)?.database();
+        if application != config.canary.database {
+            return Err(StoreError::Config(
+                Trouble::new(
+                    site,
+                    "open logical copies",
+                    format!(
+                        "canaries live in database {}, and a publication carries those of {application} alone",
+                        config.canary.database
+                    ),
+                )
+                .hint(format!(
+                    "set canary = {{ database = \"{application}\" }} and run `driftline init` at both sites"
+                )),
+            ));
+        }
+    }
+    let from = Connection::new(config, publisher.0, publisher.1)?;
+    let to = Connection::new(config, subscriber.0, subscriber.1)?;
+    let marks = Arc::new(Marks::new(Arc::clone(&from.canary_writer)));
+    let publishes = Tables::new(Arc::clone(&from.sessions), Fencing::Publisher(Arc::clone(&marks)));
+    let subscribes = Tables::new(Arc::clone(&to.sessions), Fencing::Subscriber(marks));
+    Ok([
+        end(publisher.0, from, publishes, RowCompare::Logical),
+        end(subscriber.0, to, subscribes, RowCompare::Logical),
+    ])
+}
+
+fn end(site: &str, connection: Connection, tables: Tables, compare: RowCompare) -> End {
+    let tables = Arc::new(tables);
+    End {
         site: site.to_owned(),
         identify: connection.identify,
         catalog: Some(Arc::clone(&tables) as Arc<dyn Catalog>),
@@ -25,7 +66,7 @@ pub fn open(config: &Config, site: &str, endpoint: Endpoint) -> Result<End> {
         scanned: None,
         reread: Some(Arc::clone(&tables) as Arc<dyn Reread>),
         fence: Some(tables as Arc<dyn Fence>),
-        compare: Some(Arc::new(RowCompare)),
+        compare: Some(Arc::new(compare)),
         meter: None,
-    })
+    }
 }

@@ -150,6 +150,7 @@ mod tests {
             shape: built_in(type_name, send),
         };
         Table {
+            oid: 1,
             schema: "public".into(),
             name: "t".into(),
             kind: TableKind::Ordinary,

@@ -6,6 +6,7 @@ use tokio_postgres::Row as SqlRow;
 use tokio_postgres::types::PgLsn;
 
 use super::key_type::KeyColumn;
+use super::marks::position_in;
 use super::part::literals;
 use super::quote::{ROW, column};
 use super::ranged::digest_of;
@@ -37,6 +38,14 @@ impl Reread for Tables {
         let table = self.table(&lease, request.collection, &tried).await?;
         let key = self.key(&table, &tried)?;
         let sql = rows_sql(&table, key, request).map_err(unsupported)?;
+        let sql = match self.fencing.marks() {
+            None => sql,
+            // One statement, one snapshot: a mark that it shows proves the rows beside it.
+            Some(marks) => format!(
+                "select x.*, m.seq from {} as m left join ({sql}) as x on true",
+                marks.shown()
+            ),
+        };
         // Three statements, three snapshots, in this order: nothing stays open between them.
         let (before, rows, after) = futures::join!(
             lease.query_typed(BEFORE, &[]),
@@ -44,7 +53,7 @@ impl Reread for Tables {
             lease.query_typed(AFTER, &[])
         );
         let before = self.before(&lease, before, &tried)?;
-        let mut rows = rows?;
+        let (mut rows, mark) = rows?;
         let after = after.map_err(|error| lease.trouble(&tried, error))?;
         let is_in_recovery: Option<bool> = after.first().and_then(|row| row.try_get(0).ok());
         if is_in_recovery != Some(before.is_in_recovery) {
@@ -58,7 +67,7 @@ impl Reread for Tables {
         }
         Ok(Readings {
             rows: rows.into_iter().map(Found::reading).collect(),
-            position: before.position,
+            position: mark.or(before.position),
             snapshot: before.snapshot,
             instance: lease.instance().to_owned(),
         })
@@ -127,15 +136,25 @@ impl Tables {
         })
     }
 
-    async fn rows(&self, lease: &Lease, sql: &str, request: &ReadRequest<'_>, tried: &str) -> Result<Vec<Found>> {
+    async fn rows(
+        &self,
+        lease: &Lease,
+        sql: &str,
+        request: &ReadRequest<'_>,
+        tried: &str,
+    ) -> Result<(Vec<Found>, Option<Position>)> {
         let failed = |error| lease.trouble(tried, error);
         let no_parameters: [(i64, tokio_postgres::types::Type); 0] = [];
         let mut rows = std::pin::pin!(lease.query_typed_raw(sql, no_parameters).await.map_err(failed)?);
-        let mut found: Vec<Found> = Vec::new();
+        let (mut found, mut mark): (Vec<Found>, _) = (Vec::new(), None);
         found.resize_with(request.keys.len(), Found::default);
         while let Some(row) = rows.next().await {
             let row = row.map_err(failed)?;
-            let index: i32 = row.try_get(0).map_err(failed)?;
+            if self.fencing.marks().is_some() {
+                mark = Some(position_in(lease, &row, row.len() - 1, tried)?);
+            }
+            let index: Option<i32> = row.try_get(0).map_err(failed)?;
+            let Some(index) = index else { continue }; // the mark alone: no key was found
             let place = usize::try_from(index).ok().and_then(|index| found.get_mut(index));
             let place = place
                 .ok_or_else(|| StoreError::Corrupt(self.trouble(tried, "an answer to a key that was not asked for")))?;
@@ -146,7 +165,7 @@ impl Tables {
                 None => return Err(self.too_wide(tried, 1)),
             }
         }
-        Ok(found)
+        Ok((found, mark))
     }
 }
 

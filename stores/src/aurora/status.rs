@@ -27,7 +27,7 @@ select pg_catalog.pg_is_in_recovery() as in_recovery,
        (extract(epoch from receiver.last_msg_receipt_time) * 1000000)::pg_catalog.int8 as heard_us,
        case when not pg_catalog.pg_is_in_recovery() then pg_catalog.pg_current_wal_insert_lsn() end as written,
        senders.*, writers.*,
-       exists (select oid from pg_catalog.pg_subscription where subdbid =
+       exists (select subname from pg_catalog.pg_subscription where subdbid =
                (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database()))
          or exists (select oid from pg_catalog.pg_publication) as is_logical
 from (values (1)) as one

@@ -8,6 +8,8 @@ use crate::{Collection, Column, KeyShape};
 /// A table with everything that SQL for it needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Table {
+    /// Its number in this database.
+    pub(crate) oid: u32,
     /// Schema, unquoted.
     pub(crate) schema: String,
     /// Name, unquoted.

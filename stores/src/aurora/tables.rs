@@ -6,23 +6,47 @@ use async_trait::async_trait;
 
 use super::catalog::Schema;
 use super::key_type::KeyColumn;
+use super::marks::{CARRIED, Marks, NOT_CARRIED};
 use super::session::{Lease, Sessions};
 use super::table::Table;
 use crate::{Catalog, Collection, Result, StoreError, Trouble};
+
+/// What tells how far a reading reaches.
+#[derive(Debug, Clone)]
+pub(crate) enum Fencing {
+    /// The place in the log that a standby has replayed.
+    Log,
+    /// This end publishes, and writes the marks.
+    Publisher(Arc<Marks>),
+    /// This end subscribes, and shows the marks.
+    Subscriber(Arc<Marks>),
+}
+
+impl Fencing {
+    pub(crate) fn marks(&self) -> Option<&Marks> {
+        match self {
+            Self::Log => None,
+            Self::Publisher(marks) | Self::Subscriber(marks) => Some(marks),
+        }
+    }
+}
 
 /// The tables of one database at one end.
 #[derive(Debug)]
 pub(crate) struct Tables {
     sessions: Arc<Sessions>,
+    /// What tells how far a reading reaches.
+    pub(crate) fencing: Fencing,
     /// What the catalog said last; [`Catalog::collections`] reads it anew.
     schema: Mutex<Option<Arc<Schema>>>,
 }
 
 impl Tables {
     /// The tables that `sessions` lead to. Nothing is read yet.
-    pub(crate) fn new(sessions: Arc<Sessions>) -> Self {
+    pub(crate) fn new(sessions: Arc<Sessions>, fencing: Fencing) -> Self {
         Self {
             sessions,
+            fencing,
             schema: Mutex::new(None),
         }
     }
@@ -30,6 +54,11 @@ impl Tables {
     /// A session.
     pub(crate) async fn lease(&self) -> Result<Lease> {
         self.sessions.lease().await
+    }
+
+    /// The site.
+    pub(crate) fn site(&self) -> &str {
+        self.sessions.site()
     }
 
     /// Trouble of this end that no server reported.
@@ -73,9 +102,14 @@ impl Tables {
     }
 
     async fn load(&self, lease: &Lease) -> Result<Arc<Schema>> {
-        let schema = Schema::load(lease)
-            .await
-            .map_err(|error| lease.trouble("read the catalog", error))?;
+        let failed = |error| lease.trouble("read the catalog", error);
+        let mut schema = Schema::load(lease).await.map_err(failed)?;
+        if matches!(self.fencing, Fencing::Subscriber(_)) {
+            let rows = lease.query_typed(CARRIED, &[]).await.map_err(failed)?;
+            let carried = rows.iter().map(|row| row.try_get(0));
+            let carried: std::result::Result<Vec<u32>, _> = carried.collect();
+            schema.mark_unfit(&carried.map_err(failed)?, NOT_CARRIED);
+        }
         let schema = Arc::new(schema);
         if let Ok(mut known) = self.schema.lock() {
             *known = Some(Arc::clone(&schema));

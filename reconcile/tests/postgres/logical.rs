@@ -1,0 +1,131 @@
+//! Publishers and subscribers, also of two versions: the fence is a canary that came by the same subscription.
+
+use std::time::Duration;
+
+use lab::{Pattern, Plant, Workload, WorkloadOptions, plant};
+use reconcile::CoverageState;
+
+use crate::setup::{Copies, request, run};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Equal copies are equal, and every kind of difference is found and named.
+async fn compared(from: Option<u16>, to: Option<u16>) {
+    let copies = Copies::start(from, to, 3_000).await;
+    let pair = copies.ends();
+    let (found, summary) = run(&pair, &request(&pair).await).await;
+    assert!(found.is_empty(), "{found:?}");
+    assert_eq!(summary.exit_code(), 0, "{:?}", summary.coverage);
+    assert!(summary.coverage.iter().all(|one| one.fence == "canary"));
+
+    let plants: Vec<(Plant, i64)> = Plant::ALL
+        .into_iter()
+        .zip((100..).step_by(50))
+        .map(|(kind, id)| (kind, if kind == Plant::Extra { -5 } else { id }))
+        .collect();
+    // What is changed now at either side stays there.
+    let publisher = copies.pair.publisher();
+    publisher
+        .execute("app", "alter publication lab set (publish = '')")
+        .await
+        .unwrap();
+    let truth = plant(copies.pair.publisher(), copies.pair.subscriber(), "app", &plants)
+        .await
+        .unwrap();
+    let all = "alter publication lab set (publish = 'insert, update, delete, truncate')";
+    publisher.execute("app", all).await.unwrap();
+    let (found, summary) = run(&pair, &request(&pair).await).await;
+    let mismatches = truth.compare(&found);
+    assert!(mismatches.is_empty(), "{mismatches:?}");
+    assert!(summary.complete, "{:?}", summary.coverage);
+    copies.shutdown().await;
+}
+
+#[tokio::test]
+async fn copies_of_one_version() {
+    compared(None, None).await;
+}
+
+#[tokio::test]
+async fn a_copy_of_a_later_version() {
+    compared(Some(13), Some(17)).await;
+    compared(None, Some(18)).await;
+}
+
+#[tokio::test]
+async fn rows_in_flight_are_no_divergences_and_an_injected_one_is_found_among_them() {
+    let copies = Copies::start(None, None, 3_000).await;
+    let pair = copies.ends();
+    let mut workloads = Vec::new();
+    for (table, pattern) in [
+        ("orders", Pattern::Hot { rows: 20 }),
+        ("payments", Pattern::Churn { keys: 4 }),
+        ("customers", Pattern::Mixed),
+    ] {
+        let options = WorkloadOptions {
+            pattern,
+            per_second: 150,
+            sessions: 2,
+            asynchronous_commit: table == "orders",
+            ..WorkloadOptions::new("app", table)
+        };
+        workloads.push(Workload::start(copies.pair.publisher(), options).await.unwrap());
+    }
+    let wrong = "update public.orders set note = 'wrong' where id = 900";
+    copies.pair.subscriber().execute("app", wrong).await.unwrap();
+    let mut in_flight = 0;
+    for _ in 0..3 {
+        let (found, summary) = run(&pair, &request(&pair).await).await;
+        let keys: Vec<_> = found.iter().map(|one| format!("{one:?}")).collect();
+        assert_eq!(found.len(), 1, "{keys:?}");
+        assert!(keys[0].contains("900") && keys[0].contains("different"), "{keys:?}");
+        in_flight += summary.counts.transient + summary.counts.undecided();
+    }
+    assert!(in_flight > 0, "nothing was in flight: the test proves nothing");
+    for workload in workloads {
+        assert!(workload.stop().await.unwrap().writes() > 0);
+    }
+    copies.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_subscription_that_stands_still_verifies_nothing_that_differs() {
+    let copies = Copies::start(None, None, 1_000).await;
+    let pair = copies.ends();
+    let mut request = request(&pair).await;
+    request.limits.fence_patience = Duration::from_millis(700);
+    copies.pair.pause().await.unwrap();
+    let change = "update public.orders set note = 'changed' where id = 7";
+    copies.pair.publisher().execute("app", change).await.unwrap();
+    let (found, summary) = run(&pair, &request).await;
+    assert!(found.is_empty(), "{found:?}");
+    assert_eq!((summary.exit_code(), summary.counts.unverified), (3, 1));
+    copies.pair.resume().await.unwrap();
+    copies.pair.wait_applied(PATIENCE).await.unwrap();
+    let (_, summary) = run(&pair, &request).await;
+    assert_eq!(summary.exit_code(), 0, "{:?}", summary.coverage);
+    copies.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_another_subscription_brings_is_not_verified() {
+    let copies = Copies::start(None, None, 1_000).await;
+    // Orders come by a way of their own from now on; the canaries say nothing about it.
+    let publish =
+        "drop publication lab; create publication lab for table public.customers, public.payments, driftline.canary";
+    copies.pair.publisher().execute("app", publish).await.unwrap();
+    copies.pair.refresh().await.unwrap();
+    let pair = copies.ends();
+    let (found, summary) = run(&pair, &request(&pair).await).await;
+    assert!(found.is_empty(), "{found:?}");
+    assert_eq!(summary.exit_code(), 3);
+    let state = |name: &str| {
+        let one = summary.coverage.iter().find(|one| one.collection == name).unwrap();
+        (one.state, one.reason.clone())
+    };
+    assert_eq!(state("public.customers").0, CoverageState::Verified);
+    let (orders, reason) = state("public.orders");
+    assert_eq!(orders, CoverageState::Failed);
+    assert!(reason.contains("subscription"), "{reason}");
+    copies.shutdown().await;
+}
