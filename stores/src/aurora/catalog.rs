@@ -9,7 +9,7 @@ use tokio_postgres::{Client, Row};
 
 use super::catalog_sql;
 use super::key_type::{KeyColumn, KeyType};
-use super::shape::{NESTING_MAX, Shape, built_in};
+use super::shape::{KNOWN_EXTENSION_TYPES, NESTING_MAX, Shape, built_in};
 use super::table::{Table, TableColumn, TableKind};
 
 /// All user tables of one database, as one connection saw them.
@@ -207,6 +207,8 @@ struct RawIndex {
     columns: Vec<i16>,
     has_default_order: bool,
     collations: Vec<u32>,
+    /// Bit 0 of each: descending.
+    options: Vec<i16>,
 }
 
 impl RawIndex {
@@ -218,7 +220,12 @@ impl RawIndex {
             columns,
             has_default_order: row.try_get::<_, Option<bool>>(3)?.unwrap_or(false),
             collations: row.try_get(4)?,
+            options: row.try_get(6)?,
         })
+    }
+
+    fn is_descending(&self, place: usize) -> bool {
+        self.options.get(place).is_some_and(|option| option & 1 == 1)
     }
 }
 
@@ -253,6 +260,8 @@ fn key_of(
         return Err("a unique index is not of a built-in default operator class".to_owned());
     }
     let mut key = Vec::with_capacity(index.columns.len());
+    // An index that descends in all its columns is read backwards.
+    let is_mixed = (0..index.columns.len()).any(|place| index.is_descending(place) != index.is_descending(0));
     for (place, number) in index.columns.iter().enumerate() {
         let column = columns
             .iter()
@@ -262,9 +271,14 @@ fn key_of(
         if !column.not_null {
             return Err(format!("key column {name} may be NULL"));
         }
-        let kind = match types.shape(column.type_oid, 0).base() {
+        let (kind, literal_type, labels) = match types.shape(column.type_oid, 0).base() {
             Shape::Simple(simple) => {
-                KeyType::of(&simple.type_name).map_err(|reason| format!("key column {name}: {reason}"))?
+                let kind = KeyType::of(&simple.type_name).map_err(|reason| format!("key column {name}: {reason}"))?;
+                (kind, kind.built_in_literal_type(), None)
+            }
+            Shape::Enum => {
+                let (enum_name, labels) = types.enum_below(column.type_oid);
+                (KeyType::Enum, enum_name, labels)
             }
             _ => {
                 return Err(format!(
@@ -289,10 +303,23 @@ fn key_of(
                 "key column {name}: its index sorts by another collation than the column"
             ));
         }
+        let order = match labels {
+            Some(labels) => Some(format!("enum({labels})")),
+            None => kind.order(collation.and_then(|collation| collation.order.as_deref())),
+        };
+        let descending = is_mixed && index.is_descending(place);
         key.push(KeyColumn {
             name: name.clone(),
             kind,
-            order: kind.order(collation.and_then(|collation| collation.order.as_deref())),
+            literal_type,
+            descending,
+            order: order.map(|order| {
+                if descending {
+                    format!("{order} descending")
+                } else {
+                    order
+                }
+            }),
         });
     }
     Ok(key)
@@ -317,6 +344,10 @@ struct RawType {
     subtype: u32,
     send: Option<String>,
     is_text: bool,
+    extension: Option<String>,
+    extension_send: Option<String>,
+    labels: Option<String>,
+    qualified: String,
 }
 
 impl Types {
@@ -336,6 +367,10 @@ impl Types {
                     subtype: row.try_get(8)?,
                     send: row.try_get(9)?,
                     is_text: row.try_get(10)?,
+                    extension: row.try_get(11)?,
+                    extension_send: row.try_get(12)?,
+                    labels: row.try_get(13)?,
+                    qualified: row.try_get(14)?,
                 },
             );
         }
@@ -347,6 +382,19 @@ impl Types {
                 .push((row.try_get(1)?, row.try_get(2)?));
         }
         Ok(Self { types, fields })
+    }
+
+    /// The enum below domains: its name in SQL, and its labels in their order.
+    fn enum_below(&self, oid: u32) -> (String, Option<String>) {
+        let mut oid = oid;
+        for _ in 0..NESTING_MAX {
+            match self.types.get(&oid) {
+                Some(raw) if raw.kind == "d" => oid = raw.base,
+                Some(raw) => return (raw.qualified.clone(), raw.labels.clone()),
+                None => break,
+            }
+        }
+        (String::new(), None)
     }
 
     fn shape(&self, oid: u32, depth: usize) -> Shape {
@@ -382,11 +430,21 @@ impl Types {
             "b" if raw.is_built_in => built_in(&raw.name, raw.send.as_deref()),
             // citext and its like: text in all but name and operators, by a cast that changes nothing.
             "b" if raw.is_text && raw.send.as_deref() == Some("textsend") => text_alike(),
+            "b" if raw.is_known_of_extension() => Shape::Extension {
+                send: raw.extension_send.clone().unwrap_or_default(),
+            },
             _ => Shape::Unfit(format!(
                 "type {} is not built in, and its binary form is its author's own",
                 raw.name
             )),
         }
+    }
+}
+
+impl RawType {
+    fn is_known_of_extension(&self) -> bool {
+        let is_known = |extension: &str| KNOWN_EXTENSION_TYPES.contains(&(extension, self.name.as_str()));
+        self.extension.as_deref().is_some_and(is_known) && self.extension_send.is_some()
     }
 }
 

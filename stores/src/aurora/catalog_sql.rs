@@ -52,7 +52,8 @@ pub(crate) const COLUMNS: &str = concat!(
 );
 
 /// Every type that a column reaches: oid, name, built in, typtype, is a true array, element, base type, composite relation,
-/// range subtype, the built-in send function, is text in all but name.
+/// range subtype, the built-in send function, is text in all but name, its extension, a send function in C, an enum's labels in order, its
+/// name in SQL.
 pub(crate) const TYPES: &str = concat!(
     "with recursive used(oid) as (select a.atttypid from pg_catalog.pg_attribute a where a.attnum > 0 and not a.attisdropped \
      and a.attrelid in (select c.oid from ",
@@ -71,7 +72,17 @@ pub(crate) const TYPES: &str = concat!(
      from pg_catalog.pg_proc p join pg_catalog.pg_language g on g.oid = p.prolang \
      where p.oid = t.typsend and g.lanname = 'internal'), \
      exists (select from pg_catalog.pg_cast k where k.castsource = t.oid and k.casttarget = 'pg_catalog.text'::pg_catalog.regtype \
-     and k.castmethod = 'b') \
+     and k.castmethod = 'b'), \
+     (select x.extname::text from pg_catalog.pg_depend d join pg_catalog.pg_extension x on x.oid = d.refobjid \
+     where d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass and d.objid = t.oid and d.deptype = 'e' \
+     and d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass), \
+     (select pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(p.proname) \
+     from pg_catalog.pg_proc p join pg_catalog.pg_language g on g.oid = p.prolang \
+     join pg_catalog.pg_namespace n on n.oid = p.pronamespace where p.oid = t.typsend and g.lanname = 'c'), \
+     (select pg_catalog.string_agg(pg_catalog.quote_literal(l.enumlabel), ',' order by l.enumsortorder) \
+     from pg_catalog.pg_enum l where l.enumtypid = t.oid), \
+     (select pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(t.typname) \
+     from pg_catalog.pg_namespace n where n.oid = t.typnamespace) \
      from pg_catalog.pg_type t where t.oid in (select oid from used)"
 );
 
@@ -82,15 +93,15 @@ pub(crate) const FIELDS: &str = "select a.attrelid, a.attname::text, a.atttypid 
      and c.relnamespace not in ('pg_catalog'::pg_catalog.regnamespace, 'information_schema'::pg_catalog.regnamespace) \
      order by a.attrelid, a.attnum";
 
-/// Unique indexes: table oid, primary, key columns by number, whether each column is indexed by the default operator class and the
-/// column's own collation.
+/// Unique indexes: table oid, primary, key columns by number, whether all are indexed by the default operator class, their collations, how
+/// many are of the key, and their directions.
 ///
 /// Valid, unique, immediate, total, without expressions; one is enough that a row has at most one copy.
 pub(crate) const KEYS: &str = concat!(
     "select i.indrelid, i.indisprimary, i.indkey::pg_catalog.int2[], \
      (select bool_and(o.opcdefault and o.opcnamespace = 'pg_catalog'::pg_catalog.regnamespace) \
      from pg_catalog.unnest(i.indclass::oid[]) x(oid) join pg_catalog.pg_opclass o on o.oid = x.oid), \
-     i.indcollation::oid[], i.indnkeyatts \
+     i.indcollation::oid[], i.indnkeyatts, i.indoption::pg_catalog.int2[] \
      from pg_catalog.pg_index i join pg_catalog.pg_class x on x.oid = i.indexrelid \
      join pg_catalog.pg_am m on m.oid = x.relam \
      where m.amname = 'btree' and i.indisunique and i.indisvalid and i.indisready and i.indimmediate \

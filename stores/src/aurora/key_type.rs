@@ -1,7 +1,7 @@
 //! Key columns: their canonical text, and the way back to SQL.
 //!
 //! Canonical means: two values that the type's own `=` holds equal give the same key. Types for which that cannot be had cheaply
-//! (floats: -0 = 0; interval: `1 day` = `24:00`; citext) are not used as keys.
+//! (interval: `1 day` = `24:00`; citext) are not used as keys.
 
 use super::quote::{bytea, column, literal};
 use crate::KeyValue;
@@ -19,6 +19,10 @@ pub(crate) enum KeyType {
     Numeric,
     /// bytea.
     Bytea,
+    /// float4 and float8: -0 = 0.
+    Float(&'static str),
+    /// A user's enum: its label.
+    Enum,
     /// Types whose text form is canonical under the pinned session settings.
     Plain(&'static str),
 }
@@ -32,12 +36,24 @@ impl KeyType {
             "bpchar" => Self::Bpchar,
             "numeric" => Self::Numeric,
             "bytea" => Self::Bytea,
+            "float4" => Self::Float("float4"),
+            "float8" => Self::Float("float8"),
             "uuid" => Self::Plain("uuid"),
             "date" => Self::Plain("date"),
+            "time" => Self::Plain("time"),
+            "timetz" => Self::Plain("timetz"),
             "timestamp" => Self::Plain("timestamp"),
             "timestamptz" => Self::Plain("timestamptz"),
             "bool" => Self::Plain("bool"),
-            "float4" | "float8" => return Err(format!("{type_name}: -0 and 0 are one key in two forms")),
+            // The index of a cidr column compares as inet does.
+            "inet" | "cidr" => Self::Plain("inet"),
+            "macaddr" => Self::Plain("macaddr"),
+            "macaddr8" => Self::Plain("macaddr8"),
+            "oid" => Self::Plain("oid"),
+            "xid8" => Self::Plain("xid8"),
+            "pg_lsn" => Self::Plain("pg_lsn"),
+            "name" => Self::Plain("name"),
+            "varbit" => Self::Plain("varbit"),
             "interval" => return Err("interval: '1 day' and '24:00' are one key in two forms".into()),
             other => return Err(format!("type {other} is not supported in keys")),
         })
@@ -51,15 +67,23 @@ impl KeyType {
             Self::Bpchar => "bpchar",
             Self::Numeric => "numeric",
             Self::Bytea => "bytea",
-            Self::Plain(name) => name,
+            Self::Plain(name) | Self::Float(name) => name,
+            Self::Enum => "an enum",
         }
+    }
+
+    /// The type of its literals in SQL, unless it is a user's own.
+    pub(crate) fn built_in_literal_type(self) -> String {
+        format!("pg_catalog.{}", self.literal_type())
     }
 
     /// What identifies the order of keys of this type, given the identity of the collation for those that have one. `None`: not
     /// known to be the same elsewhere.
     pub(crate) fn order(self, collation: Option<&str>) -> Option<String> {
         match self {
-            Self::Text | Self::Bpchar => collation.map(|collation| format!("{}({collation})", self.literal_type())),
+            Self::Text | Self::Bpchar | Self::Plain("name") => {
+                collation.map(|collation| format!("{}({collation})", self.literal_type()))
+            }
             _ => Some(self.literal_type().to_owned()),
         }
     }
@@ -71,8 +95,10 @@ impl KeyType {
             Self::Int => format!("{value}::pg_catalog.int8"),
             Self::Bytea => format!("{value}::pg_catalog.bytea"),
             Self::Numeric => format!("pg_catalog.trim_scale({value})::pg_catalog.text"),
+            // -0 + 0 is 0.
+            Self::Float(kind) => format!("pg_catalog.{kind}pl({value}, '0'::pg_catalog.{kind})::pg_catalog.text"),
             // The cast from char(n) to text drops the blanks at the end.
-            Self::Text | Self::Bpchar | Self::Plain(_) => format!("{value}::pg_catalog.text"),
+            Self::Text | Self::Bpchar | Self::Enum | Self::Plain(_) => format!("{value}::pg_catalog.text"),
         }
     }
 
@@ -82,23 +108,24 @@ impl KeyType {
         match self {
             Self::Int => format!("pg_catalog.int8send({canonical})"),
             Self::Bytea => canonical,
-            Self::Text | Self::Bpchar | Self::Numeric | Self::Plain(_) => {
+            Self::Text | Self::Bpchar | Self::Numeric | Self::Float(_) | Self::Enum | Self::Plain(_) => {
                 format!("pg_catalog.textsend({canonical})")
             }
         }
     }
 
-    /// A key value as a literal that the index can be searched with.
+    /// A key value as a literal of `literal_type`, that the index can be searched with.
     ///
     /// # Errors
     /// In words, if the value is of another kind: the other end's key has another type.
-    pub(crate) fn literal(self, value: &KeyValue) -> Result<String, String> {
+    fn literal(self, literal_type: &str, value: &KeyValue) -> Result<String, String> {
         Ok(match (self, value) {
             (Self::Int, KeyValue::Int(number)) => format!("'{number}'::pg_catalog.int8"),
             (Self::Bytea, KeyValue::Bytes(bytes)) => bytea(bytes),
-            (Self::Text | Self::Bpchar | Self::Numeric | Self::Plain(_), KeyValue::Text(text)) => {
-                format!("{}::pg_catalog.{}", literal(text), self.literal_type())
-            }
+            (
+                Self::Text | Self::Bpchar | Self::Numeric | Self::Float(_) | Self::Enum | Self::Plain(_),
+                KeyValue::Text(text),
+            ) => format!("{}::{literal_type}", literal(text)),
             (_, value) => {
                 let kind = match value {
                     KeyValue::Int(_) => "a whole number",
@@ -118,7 +145,9 @@ impl KeyType {
         Ok(match self {
             Self::Int => KeyValue::Int(row.try_get(index)?),
             Self::Bytea => KeyValue::Bytes(row.try_get(index)?),
-            Self::Text | Self::Bpchar | Self::Numeric | Self::Plain(_) => KeyValue::Text(row.try_get(index)?),
+            Self::Text | Self::Bpchar | Self::Numeric | Self::Float(_) | Self::Enum | Self::Plain(_) => {
+                KeyValue::Text(row.try_get(index)?)
+            }
         })
     }
 }
@@ -130,8 +159,22 @@ pub(crate) struct KeyColumn {
     pub(crate) name: String,
     /// Its type.
     pub(crate) kind: KeyType,
+    /// The type of its literals, in SQL.
+    pub(crate) literal_type: String,
+    /// Its index sorts it downwards, and another column of the key upwards.
+    pub(crate) descending: bool,
     /// Names the order of its values, see [`KeyType::order`].
     pub(crate) order: Option<String>,
+}
+
+impl KeyColumn {
+    /// A key value as a literal that the index can be searched with.
+    ///
+    /// # Errors
+    /// In words, if the value is of another kind: the other end's key has another type.
+    pub(crate) fn literal(&self, value: &KeyValue) -> Result<String, String> {
+        self.kind.literal(&self.literal_type, value)
+    }
 }
 
 /// The identity of the order of a whole key; `None` if one of its columns has none.
@@ -144,29 +187,33 @@ pub(crate) fn order_identity(columns: &[KeyColumn]) -> Option<String> {
 mod tests {
     use super::*;
 
+    fn column(kind: KeyType, collation: Option<&str>) -> KeyColumn {
+        KeyColumn {
+            name: "k".into(),
+            kind,
+            literal_type: kind.built_in_literal_type(),
+            descending: false,
+            order: kind.order(collation),
+        }
+    }
+
     #[test]
     fn literals_carry_their_type_and_refuse_another_kind() {
+        let literal = |kind, value: &KeyValue| column(kind, None).literal(value);
         assert_eq!(
-            KeyType::Int.literal(&KeyValue::Int(i64::MIN)).unwrap(),
+            literal(KeyType::Int, &KeyValue::Int(i64::MIN)).unwrap(),
             "'-9223372036854775808'::pg_catalog.int8"
         );
         assert_eq!(
-            KeyType::Plain("date")
-                .literal(&KeyValue::Text("0044-03-15 BC".into()))
-                .unwrap(),
+            literal(KeyType::Plain("date"), &KeyValue::Text("0044-03-15 BC".into())).unwrap(),
             "'0044-03-15 BC'::pg_catalog.date"
         );
-        assert!(KeyType::Int.literal(&KeyValue::Text("1".into())).is_err());
-        assert!(KeyType::Text.literal(&KeyValue::Int(1)).is_err());
+        assert!(literal(KeyType::Int, &KeyValue::Text("1".into())).is_err());
+        assert!(literal(KeyType::Text, &KeyValue::Int(1)).is_err());
     }
 
     #[test]
     fn an_unknown_collation_spoils_the_order_of_the_whole_key() {
-        let column = |kind: KeyType, collation| KeyColumn {
-            name: "k".into(),
-            kind,
-            order: kind.order(collation),
-        };
         let int = column(KeyType::Int, None);
         assert_eq!(order_identity(std::slice::from_ref(&int)).as_deref(), Some("int8"));
         let known = column(KeyType::Text, Some("C"));

@@ -80,9 +80,12 @@ fn literal_of(shape: &Shape) -> String {
             }
             _ => "null".to_owned(),
         },
-        Shape::Range { .. } | Shape::Composite(_) | Shape::Enum | Shape::Named { .. } | Shape::Unfit(_) => {
-            "null".to_owned()
-        }
+        Shape::Range { .. }
+        | Shape::Composite(_)
+        | Shape::Enum
+        | Shape::Named { .. }
+        | Shape::Extension { .. }
+        | Shape::Unfit(_) => "null".to_owned(),
     }
 }
 
@@ -157,11 +160,13 @@ mod tests {
             columns: vec![
                 column("id", "int8", Some("int8send")),
                 column("a", "text", Some("textsend")),
-                column("rights", "aclitem", None),
+                column("rights", "gtsvector", None),
             ],
             key: Ok(vec![KeyColumn {
                 name: "id".into(),
                 kind: KeyType::Int,
+                literal_type: KeyType::Int.built_in_literal_type(),
+                descending: false,
                 order: Some("int8".into()),
             }]),
             rows_estimate: None,

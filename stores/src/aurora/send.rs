@@ -13,31 +13,70 @@ const ARRAY_HEADER: &str = "pg_catalog.decode('0000000000000000', 'hex'), 5, 8";
 
 /// The binary form of `value`, a SQL expression of this shape. NULL for NULL.
 pub(crate) fn send(shape: &Shape, value: &str) -> String {
+    send_within(shape, value, 0)
+}
+
+/// `depth`: in how many lists of elements this value stands; each has an alias of its own.
+fn send_within(shape: &Shape, value: &str, depth: usize) -> String {
     match shape {
         Shape::Simple(simple) => match simple.cast {
             None => format!("pg_catalog.{}({value})", simple.send),
             Some(cast) => format!("pg_catalog.{}({value}::pg_catalog.{cast})", simple.send),
         },
-        Shape::Named { output, .. } => {
+        Shape::Named { output, cast, .. } => {
+            let value = cast.map_or_else(|| value.to_owned(), |cast| format!("{value}::pg_catalog.{cast}"));
             format!("pg_catalog.textsend(pg_catalog.textin(pg_catalog.{output}({value})))")
         }
+        Shape::Extension { send } => format!("{send}({value})"),
         Shape::Enum => format!("pg_catalog.textsend(pg_catalog.textin(pg_catalog.enum_out({value})))"),
-        Shape::Array { .. } => format!("pg_catalog.overlay(pg_catalog.array_send({value}), {ARRAY_HEADER})"),
-        Shape::Range { send, .. } => format!("pg_catalog.{send}({value})"),
+        Shape::Array { element } if element.is_neutral_inside() => {
+            format!("pg_catalog.overlay(pg_catalog.array_send({value}), {ARRAY_HEADER})")
+        }
+        Shape::Array { element } => {
+            let dimensions = format!("pg_catalog.textsend(pg_catalog.array_dims({value}))");
+            let elements = elements(value, depth, |one| send_within(element, one, depth + 1));
+            unless_null(value, &record(&format!("{dimensions}, {elements}")))
+        }
+        Shape::Range { send, subtype } if subtype.is_neutral_inside() => format!("pg_catalog.{send}({value})"),
+        Shape::Range { send, subtype } if *send == "multirange_send" => unless_null(
+            value,
+            &record(&elements(value, depth, |one| range(subtype, one, depth + 1))),
+        ),
+        Shape::Range { subtype, .. } => unless_null(value, &range(subtype, value, depth)),
         Shape::Composite(fields) => {
             let fields: Vec<String> = fields
                 .iter()
-                .map(|(name, shape)| send(shape, &format!("({value}).{}", ident(name))))
+                .map(|(name, shape)| send_within(shape, &format!("({value}).{}", ident(name)), depth))
                 .collect();
-            format!(
-                "case when {value} is distinct from null then {} end",
-                record(&fields.join(", "))
-            )
+            unless_null(value, &record(&fields.join(", ")))
         }
-        Shape::Domain(base) => send(base, value),
+        Shape::Domain(base) => send_within(base, value, depth),
         // Recipes refuse it; should one slip through, the server must fail and not hash a constant.
         Shape::Unfit(reason) => format!("pg_catalog.not_comparable({})", literal(reason)),
     }
+}
+
+/// `form`, or NULL for a NULL. Not `is null`, which is also true of a composite of NULLs.
+fn unless_null(value: &str, form: &str) -> String {
+    format!("case when {value} is distinct from null then {form} end")
+}
+
+/// The elements of an array or multirange in their order, each in the binary form that `one` gives it, as one binary form.
+fn elements(value: &str, depth: usize, one: impl FnOnce(&str) -> String) -> String {
+    let form = one(&format!("e{depth}.v"));
+    format!(
+        "pg_catalog.array_send(array(select {form} from (select pg_catalog.unnest({value}) as v offset 0) as e{depth}))"
+    )
+}
+
+/// A range bound by bound.
+fn range(subtype: &Shape, value: &str, depth: usize) -> String {
+    let bound = |name: &str| send_within(subtype, &format!("pg_catalog.{name}({value})"), depth);
+    let mut forms = vec![bound("lower"), bound("upper")];
+    for flag in ["isempty", "lower_inc", "upper_inc", "lower_inf", "upper_inf"] {
+        forms.push(format!("pg_catalog.boolsend(pg_catalog.{flag}({value}))"));
+    }
+    record(&forms.join(", "))
 }
 
 /// Several binary forms as one.
@@ -59,45 +98,111 @@ pub(crate) fn hash_row(forms: &[String], seed: u64) -> String {
     hash(&record(&forms.join(", ")), seed)
 }
 
-/// The test that tells that a value is too wide to be hashed, where it can be.
-fn too_wide(shape: &Shape, value: &str) -> Option<String> {
-    let size = match shape.base() {
+/// The size of a value that may be too wide for its binary form: the server would need several times that in memory.
+fn size(shape: &Shape, value: &str) -> Option<String> {
+    match shape.base() {
         Shape::Simple(simple) => match simple.width {
-            Width::Small => return None,
-            Width::Octets => format!("pg_catalog.octet_length({value})"),
-            Width::Stored => format!("pg_catalog.pg_column_size({value})"),
+            Width::Small => None,
+            Width::Octets => Some(format!("pg_catalog.octet_length({value})")),
+            Width::Stored => Some(format!("pg_catalog.pg_column_size({value})")),
         },
-        Shape::Named { .. } | Shape::Enum | Shape::Unfit(_) => return None,
-        Shape::Array { .. } | Shape::Range { .. } | Shape::Composite(_) | Shape::Domain(_) => {
-            format!("pg_catalog.pg_column_size({value})")
-        }
+        Shape::Named { .. } | Shape::Enum | Shape::Unfit(_) => None,
+        Shape::Extension { .. }
+        | Shape::Array { .. }
+        | Shape::Range { .. }
+        | Shape::Composite(_)
+        | Shape::Domain(_) => Some(format!("pg_catalog.pg_column_size({value})")),
+    }
+}
+
+fn is_wide(shape: &Shape, value: &str) -> Option<String> {
+    size(shape, value).map(|size| format!("pg_catalog.int4gt({size}, {VALUE_BYTES_MAX})"))
+}
+
+/// A short form of a wide value that takes no more memory than the value itself, where there is one: its length with a hash of it.
+fn condensed(shape: &Shape, value: &str, seed: u64) -> Option<String> {
+    let Shape::Simple(simple) = shape.base() else {
+        return None;
     };
-    Some(format!("pg_catalog.int4gt({size}, {VALUE_BYTES_MAX})"))
+    let hash = match simple.type_name.as_str() {
+        "text" | "varchar" => format!(
+            "pg_catalog.int8send(pg_catalog.hashtextextended({value}::pg_catalog.text collate pg_catalog.\"C\", '{}'::pg_catalog.int8))",
+            seed.cast_signed()
+        ),
+        "bytea" => format!("pg_catalog.sha256({value}::pg_catalog.bytea)"),
+        _ => return None,
+    };
+    Some(record(&format!(
+        "pg_catalog.int4send(pg_catalog.octet_length({value})), {hash}"
+    )))
+}
+
+/// One column of a row in its binary form.
+struct Sent {
+    form: String,
+    /// True of values that have no form.
+    unfit: Option<String>,
+    /// True of values whose form is a short one. It is hashed beside the forms, so that no value looks like the short form of another.
+    condensed: Option<String>,
+}
+
+fn sent(name: &str, shape: &Shape, seed: u64) -> Sent {
+    let value = column(name);
+    let full = send(shape, &value);
+    match (is_wide(shape, &value), condensed(shape, &value, seed)) {
+        (None, _) => Sent {
+            form: full,
+            unfit: None,
+            condensed: None,
+        },
+        (Some(wide), None) => Sent {
+            form: full,
+            unfit: Some(wide),
+            condensed: None,
+        },
+        (Some(wide), Some(short)) => Sent {
+            form: format!("case when {wide} then {short} else {full} end"),
+            unfit: None,
+            condensed: Some(wide),
+        },
+    }
+}
+
+/// The number of the row of these columns; NULL if one of its values has no form.
+fn digest(columns: Vec<Sent>, seed: u64) -> String {
+    let unfit: Vec<&str> = columns.iter().filter_map(|one| one.unfit.as_deref()).collect();
+    let flags: Vec<&str> = columns.iter().filter_map(|one| one.condensed.as_deref()).collect();
+    let forms: Vec<String> = columns.iter().map(|one| one.form.clone()).collect();
+    let mut hash = hash_row(&forms, seed);
+    if !flags.is_empty() {
+        let told = flags
+            .iter()
+            .map(|flag| format!("pg_catalog.boolsend(coalesce({flag}, false))"));
+        let with_flags: Vec<String> = forms.iter().cloned().chain(told).collect();
+        hash = format!(
+            "case when {} then {} else {hash} end",
+            flags.join(" or "),
+            hash_row(&with_flags, seed)
+        );
+    }
+    if unfit.is_empty() {
+        hash
+    } else {
+        format!("case when {} then null else {hash} end", unfit.join(" or "))
+    }
 }
 
 /// The digest of a row over `columns`. NULL if and only if one of its values is too wide to be hashed.
 pub(crate) fn row_digest(columns: &[(&str, &Shape)], seed: u64) -> String {
-    let forms: Vec<String> = columns.iter().map(|(name, shape)| send(shape, &column(name))).collect();
-    let wide: Vec<String> = columns
-        .iter()
-        .filter_map(|(name, shape)| too_wide(shape, &column(name)))
-        .collect();
-    let hash = hash_row(&forms, seed);
-    if wide.is_empty() {
-        hash
-    } else {
-        format!("case when {} then null else {hash} end", wide.join(" or "))
-    }
+    digest(
+        columns.iter().map(|(name, shape)| sent(name, shape, seed)).collect(),
+        seed,
+    )
 }
 
 /// The digest of one column; NULL for NULL, and for a value that is too wide.
 pub(crate) fn column_digest(name: &str, shape: &Shape, seed: u64) -> String {
-    let value = column(name);
-    let hash = hash(&send(shape, &value), seed);
-    match too_wide(shape, &value) {
-        None => format!("case when {value} is distinct from null then {hash} end"),
-        Some(wide) => format!("case when {wide} then null when {value} is distinct from null then {hash} end"),
-    }
+    unless_null(&column(name), &digest(vec![sent(name, shape, seed)], seed))
 }
 
 #[cfg(test)]
@@ -108,12 +213,11 @@ mod tests {
     #[test]
     fn a_row_is_one_element_of_the_hashed_array() {
         let int = built_in("int8", Some("int8send"));
-        let text = built_in("text", Some("textsend"));
+        let float = built_in("float8", Some("float8send"));
         assert_eq!(
-            row_digest(&[("id", &int), ("a\"b", &text)], u64::MAX),
-            "case when pg_catalog.int4gt(pg_catalog.octet_length(t.\"a\"\"b\"), 16777216) then null else \
-             pg_catalog.hash_array_extended(array[pg_catalog.record_send(row(pg_catalog.int8send(t.\"id\"), \
-             pg_catalog.textsend(t.\"a\"\"b\")))], '-1'::pg_catalog.int8) end"
+            row_digest(&[("id", &int), ("a\"b", &float)], u64::MAX),
+            "pg_catalog.hash_array_extended(array[pg_catalog.record_send(row(pg_catalog.int8send(t.\"id\"), \
+             pg_catalog.float8send(t.\"a\"\"b\")))], '-1'::pg_catalog.int8)"
         );
     }
 

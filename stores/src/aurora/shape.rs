@@ -15,17 +15,24 @@ pub(crate) enum Shape {
     Named {
         /// The output function in `pg_catalog`.
         output: String,
+        /// Cast to this `pg_catalog` type before, where that says more.
+        cast: Option<&'static str>,
         /// The built-in type, for literals.
         type_name: String,
     },
     /// A user's enum: its label. The stored number is an object ID and differs between logical copies.
     Enum,
-    /// An array whose elements have a neutral binary form.
+    /// A type of a well-known extension, by its own send function, which writes nothing of this server alone.
+    Extension {
+        /// The send function, qualified and quoted.
+        send: String,
+    },
+    /// An array. Elements whose own send function writes object IDs are sent one by one.
     Array {
         /// The element.
         element: Box<Shape>,
     },
-    /// A range or multirange whose subtype has a neutral binary form.
+    /// A range or multirange. Bounds whose own send function writes object IDs are sent one by one.
     Range {
         /// `range_send` or `multirange_send`.
         send: &'static str,
@@ -64,6 +71,15 @@ pub(crate) enum Width {
     Stored,
 }
 
+/// Base types of extensions whose send functions were read: extension and type. Lengths, numbers and text, and nothing of one server.
+pub(crate) const KNOWN_EXTENSION_TYPES: [(&str, &str); 5] = [
+    ("cube", "cube"),
+    ("hstore", "hstore"),
+    ("ltree", "lquery"),
+    ("ltree", "ltree"),
+    ("ltree", "ltxtquery"),
+];
+
 /// Why `type_name` of `pg_catalog` cannot be compared, or how it can.
 pub(crate) fn built_in(type_name: &str, send: Option<&str>) -> Shape {
     let width = match type_name {
@@ -75,16 +91,25 @@ pub(crate) fn built_in(type_name: &str, send: Option<&str>) -> Shape {
         "json" | "jsonb" | "jsonpath" | "xml" | "bit" | "varbit" | "tsvector" | "tsquery" | "path" | "polygon"
         | "refcursor" | "txid_snapshot" | "pg_snapshot" | "int2vector" | "oidvector" => Width::Stored,
         "regclass" | "regtype" | "regrole" | "regnamespace" | "regconfig" | "regdictionary" | "regprocedure"
-        | "regoperator" | "regcollation" => {
+        | "regoperator" | "regcollation" | "aclitem" => {
             return Shape::Named {
                 output: format!("{type_name}out"),
+                cast: None,
                 type_name: type_name.to_owned(),
             };
         }
+        // Their own text does not tell overloaded functions apart; that of their kin, which stores the same number, does.
         "regproc" | "regoper" => {
-            return Shape::Unfit(format!(
-                "{type_name} stores an object ID, and its text does not tell overloaded functions apart"
-            ));
+            let cast = if type_name == "regproc" {
+                "regprocedure"
+            } else {
+                "regoperator"
+            };
+            return Shape::Named {
+                output: format!("{cast}out"),
+                cast: Some(cast),
+                type_name: type_name.to_owned(),
+            };
         }
         _ => {
             return Shape::Unfit(format!(
@@ -115,10 +140,12 @@ impl Shape {
     /// Why values of this type cannot be compared.
     pub(crate) fn not_comparable(&self) -> Option<String> {
         match self {
-            Self::Simple(_) | Self::Named { .. } | Self::Enum => None,
+            Self::Simple(_) | Self::Named { .. } | Self::Enum | Self::Extension { .. } => None,
             Self::Domain(base) => base.not_comparable(),
-            Self::Array { element } => element.inside("array elements"),
-            Self::Range { subtype, .. } => subtype.inside("range bounds"),
+            Self::Array { element } => element
+                .not_comparable()
+                .map(|reason| format!("array elements: {reason}")),
+            Self::Range { subtype, .. } => subtype.not_comparable().map(|reason| format!("range bounds: {reason}")),
             Self::Composite(fields) => fields
                 .iter()
                 .find_map(|(name, shape)| shape.not_comparable().map(|reason| format!("field {name}: {reason}"))),
@@ -126,16 +153,9 @@ impl Shape {
         }
     }
 
-    /// Why values of this type cannot be compared inside of `place`, where the server and not we call the send function.
-    fn inside(&self, place: &str) -> Option<String> {
-        match self.base() {
-            Self::Simple(_) | Self::Enum => None,
-            Self::Unfit(reason) => Some(reason.clone()),
-            Self::Named { type_name, .. } => Some(format!("{place} of type {type_name} are sent as object IDs")),
-            Self::Array { .. } | Self::Range { .. } | Self::Composite(_) | Self::Domain(_) => Some(format!(
-                "{place} that are themselves arrays, ranges or composites are sent with object IDs"
-            )),
-        }
+    /// Whether the server's own send function of an array or range of this type writes the same at every server.
+    pub(crate) fn is_neutral_inside(&self) -> bool {
+        matches!(self.base(), Self::Simple(_) | Self::Enum | Self::Extension { .. })
     }
 }
 
@@ -144,29 +164,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn types_that_are_sent_as_object_ids_are_not_comparable_inside_arrays() {
+    fn what_cannot_be_sent_cannot_be_compared_inside_of_anything() {
         let array = |element| Shape::Array {
             element: Box::new(element),
         };
         let int = built_in("int4", Some("int4send"));
         assert_eq!(array(int.clone()).not_comparable(), None);
-        assert_eq!(array(Shape::Domain(Box::new(int.clone()))).not_comparable(), None);
-        assert!(array(built_in("regclass", None)).not_comparable().is_some());
+        assert!(array(int.clone()).base().not_comparable().is_none() && int.is_neutral_inside());
+        let named = built_in("regclass", None);
+        assert!(named.not_comparable().is_none() && !named.is_neutral_inside());
+        let composite = Shape::Composite(vec![("a".into(), int)]);
+        assert!(!composite.is_neutral_inside() && array(composite).not_comparable().is_none());
+        let statistics = || built_in("pg_mcv_list", Some("pg_mcv_list_send"));
+        assert!(statistics().not_comparable().is_some());
         assert!(
-            array(Shape::Composite(vec![("a".into(), int)]))
+            array(statistics())
                 .not_comparable()
-                .is_some()
+                .unwrap()
+                .starts_with("array elements:")
         );
-        assert!(built_in("aclitem", None).not_comparable().is_some());
         assert!(built_in("gtsvector", None).not_comparable().is_some());
-        assert!(built_in("regproc", Some("regprocsend")).not_comparable().is_some());
     }
 
     #[test]
     fn a_composite_names_the_field_that_spoils_it() {
         let shape = Shape::Composite(vec![
             ("good".into(), built_in("text", Some("textsend"))),
-            ("bad".into(), built_in("aclitem", None)),
+            ("bad".into(), built_in("gtsvector", None)),
         ]);
         assert!(shape.not_comparable().unwrap().starts_with("field bad:"));
     }

@@ -88,7 +88,10 @@ fn sampled(table: &Table, key: &[KeyColumn], rows_per_chunk: u64, rows: u64) -> 
 /// The keys of `source` but the first, where `is_boundary` holds of the row's number `x.n`, from 0, and of the number of rows `x.total`.
 /// They come in the order of the key, which is unique: so they increase strictly.
 fn numbered(key: &[KeyColumn], source: &str, is_boundary: &str) -> String {
-    let columns: Vec<String> = key.iter().map(|part| column(&part.name)).collect();
+    let columns: Vec<String> = key
+        .iter()
+        .map(|part| format!("{}{}", column(&part.name), if part.descending { " desc" } else { "" }))
+        .collect();
     let canonical: Vec<String> = key
         .iter()
         .enumerate()

@@ -129,7 +129,8 @@ async fn a_list_that_is_cut_ends_with_an_error() {
 async fn values_above_the_bound_are_not_hashed_and_said_so() {
     let one = One::start().await;
     one.execute(
-        "create table t (id int primary key, v text, b bytea); insert into t values (1, repeat('x', 17 << 20), ''), (2, 'y', 'z')",
+        "create table t (id int primary key, v json, b bytea); alter table t alter v set storage external; \
+         insert into t values (1, to_json(repeat('x', 17 << 20)), ''), (2, '1', 'z')",
     )
     .await;
     let table = collection(&one.end, "public.t").await;
@@ -147,6 +148,45 @@ async fn values_above_the_bound_are_not_hashed_and_said_so() {
         digest(&one.end, "public.t", &narrow, &Part::ALL).await.unwrap().count,
         2
     );
+}
+
+#[tokio::test]
+async fn text_and_bytes_of_a_hundred_megabytes_are_compared_as_exactly_as_short_ones() {
+    let one = One::start().await;
+    one.execute(
+        "create table t (id int primary key, v text, b bytea); \
+         insert into t values (1, repeat('x', 100 << 20), null), (2, null, decode(repeat('00', 20 << 20), 'hex')), (3, 'y', 'z')",
+    )
+    .await;
+    let table = collection(&one.end, "public.t").await;
+    let made = recipe(&one.end, &table, 1).await;
+    let whole = digest(&one.end, "public.t", &made, &Part::ALL).await.unwrap();
+    assert_eq!(whole.count, 3);
+    let changes = [
+        (
+            "v = overlay(v placing 'y' from 60000000)",
+            "id = 1",
+            "v = repeat('x', 100 << 20)",
+        ),
+        ("v = v || ' '", "id = 1", "v = repeat('x', 100 << 20)"),
+        (
+            "b = set_byte(b, 20000000, 1)",
+            "id = 2",
+            "b = decode(repeat('00', 20 << 20), 'hex')",
+        ),
+        // The two trade places: no sum over columns would see it.
+        ("v = '', b = v::bytea", "id = 1", "v = repeat('x', 100 << 20), b = null"),
+    ];
+    for (change, row, back) in changes {
+        one.execute(&format!("update t set {change} where {row}")).await;
+        assert_ne!(
+            digest(&one.end, "public.t", &made, &Part::ALL).await.unwrap(),
+            whole,
+            "{change}"
+        );
+        one.execute(&format!("update t set {back} where {row}")).await;
+    }
+    assert_eq!(digest(&one.end, "public.t", &made, &Part::ALL).await.unwrap(), whole);
 }
 
 #[tokio::test]

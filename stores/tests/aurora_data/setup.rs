@@ -112,6 +112,20 @@ async fn make_role(server: &PgServer) {
     server.execute("app", &sql).await.unwrap();
 }
 
+/// An end that reads `server`, of any version; it may select from what is made from now on.
+pub(crate) async fn end_of(secret: &tempfile::TempDir, server: &PgServer) -> End {
+    let sql = format!(
+        "create role reader login password '{PASSWORD}'; alter default privileges grant select on tables to reader"
+    );
+    server.execute("app", &sql).await.unwrap();
+    open(
+        &config(secret, server, &[("use1", server.port())]),
+        "use1",
+        Endpoint::Reader,
+    )
+    .unwrap()
+}
+
 fn sites(ports: &[(&str, u16)]) -> BTreeMap<String, Endpoints> {
     ports
         .iter()

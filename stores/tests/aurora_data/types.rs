@@ -1,10 +1,13 @@
-//! Every built-in type, in the body of a row.
+//! Every type that a column may have, in the body of a row: between servers that were loaded apart, a primary and its standby, and
+//! publishers and subscribers of several versions.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use stores::{Class, Part};
+use lab::{LogicalPair, PgServer};
+use stores::{Class, End, Part};
 
-use crate::setup::{One, Two, collection, digest, judged, ranged, recipe};
+use crate::setup::{One, Two, collection, digest, end_of, judged, ranged, recipe};
 
 /// Type, a value, and another one that some formatting or some `=` would take for the same.
 const VALUES: &[(&str, &str, &str)] = &[
@@ -97,16 +100,70 @@ const VALUES: &[(&str, &str, &str)] = &[
     ("timestamptz[]", "{infinity}", "{-infinity}"),
     ("text[]", "{NULL}", "{\"NULL\"}"),
     ("point[]", "{\"(0,0)\"}", "{\"(0,-0)\"}"),
-    ("int4range[]", "", ""),
+    ("int4range[]", "{\"[1,3)\"}", "{\"[1,4)\"}"),
+    ("numrange[]", "{\"[1,3)\"}", "{\"[1.0,3)\"}"),
+    ("regclass[]", "{pg_class}", "{pg_proc}"),
+    ("regproc", "pg_catalog.now", "pg_catalog.timeofday"),
+    ("regoper", "pg_catalog.|/", "pg_catalog.||/"),
+    ("aclitem", "postgres=r/postgres", "postgres=w/postgres"),
+    ("aclitem[]", "{postgres=r/postgres}", "{postgres=rw/postgres}"),
+    // A user's own types, and those of extensions.
+    ("mood", "sad", "ok"),
+    ("mood[]", "{sad,ok}", "{ok,ok}"),
+    ("moodrange", "[sad,ok]", "[sad,sad]"),
+    ("moodmultirange", "{[sad,ok]}", "{[sad,sad]}"),
+    ("positive", "5", "6"),
+    ("positive[]", "{1,2}", "{1,3}"),
+    ("tags", "{a,NULL}", "{a,\"NULL\"}"),
+    ("tagged", "{\"(,)\"}", "{NULL}"),
+    ("pair", "(1,a)", "(1,\"a \")"),
+    ("pair[]", "{\"(1,a)\",NULL}", "{\"(1,a)\",\"(,)\"}"),
+    ("pairrange", "[\"(1,a)\",\"(2,b)\")", "[\"(1,a)\",\"(2,b)\"]"),
+    ("pairrange[]", "{\"[\\\"(1,a)\\\",)\"}", "{\"[\\\"(1,b)\\\",)\"}"),
+    ("pairmultirange", "{[\"(1,a)\",\"(2,b)\")}", "{[\"(1,a)\",\"(2,b)\"]}"),
+    (
+        "nested",
+        "(\"(1,a)\",sad,7,pg_class,\"{sad,ok}\")",
+        "(\"(1,a)\",sad,7,pg_proc,\"{sad,ok}\")",
+    ),
+    (
+        "nested[]",
+        "{\"(\\\"(1,a)\\\",sad,7,pg_class,{sad})\"}",
+        "{\"(\\\"(1,a)\\\",sad,7,pg_class,{ok})\"}",
+    ),
+    ("citext", "Abc", "abc"),
+    ("citext[]", "{Abc}", "{abc}"),
+    ("hstore", "a=>1", "a=>NULL"),
+    ("hstore[]", "{\"\\\"a\\\"=>\\\"1\\\"\"}", "{\"\\\"a\\\"=>\\\"2\\\"\"}"),
+    ("ltree", "a.b", "a.B"),
+    ("lquery", "a.*", "a.*{1}"),
+    ("ltxtquery", "a & b", "a | b"),
+    ("cube", "(1,2)", "(1,2),(1,3)"),
 ];
 
-/// Built-in types that are refused, and said so: those without a send function, those whose text is ambiguous, and what the server
-/// keeps for its own statistics.
+/// The user's types, made in two orders, so that their object IDs differ. Multiranges come with their ranges, since version 14.
+const TYPES: [&str; 2] = [
+    "create type mood as enum ('sad', 'ok', 'happy'); create domain positive as int check (value > 0); \
+     create type pair as (x int, y text); create domain tags as text[]; create domain tagged as pair[]; \
+     create type nested as (p pair, m mood, d positive, r regclass, ms mood[]); \
+     create type moodrange as range (subtype = mood); create type pairrange as range (subtype = pair); \
+     create extension citext; create extension hstore; create extension ltree; create extension cube",
+    "create type another as (x int); create extension cube; create extension ltree; create extension hstore; \
+     create extension citext; create type pair as (x int, y text); create type pairrange as range (subtype = pair); \
+     create domain positive as int check (value > 0); create type mood as enum ('sad', 'happy'); \
+     alter type mood add value 'ok' before 'happy'; create type moodrange as range (subtype = mood); \
+     create type nested as (p pair, m mood, d positive, r regclass, ms mood[]); \
+     create domain tagged as pair[]; create domain tags as text[]",
+];
+
+/// Whether a column of this type can be compared at servers of `version`: older ones have no such type, or no binary form of it.
+fn is_known(type_name: &str, version: u16) -> bool {
+    version >= 14 || !(type_name.contains("multirange") || type_name == "cube")
+}
+
+/// Built-in types that are refused, and said so: those without a send function, and what the server keeps for its own statistics.
 const REFUSED: &[&str] = &[
-    "aclitem",
     "gtsvector",
-    "regproc",
-    "regoper",
     "pg_node_tree",
     "pg_ndistinct",
     "pg_dependencies",
@@ -119,12 +176,12 @@ fn column(number: usize) -> String {
     format!("c{number}")
 }
 
-/// Types with values: arrays of ranges are refused and stand in [`VALUES`] only to show it.
-fn compared() -> impl Iterator<Item = (String, &'static (&'static str, &'static str, &'static str))> {
+/// The columns that servers of `version` and later have.
+fn compared(version: u16) -> impl Iterator<Item = (String, &'static (&'static str, &'static str, &'static str))> {
     VALUES
         .iter()
         .enumerate()
-        .filter(|(_, value)| !value.1.is_empty() || value.0 == "varchar")
+        .filter(move |(_, value)| is_known(value.0, version))
         .map(|(number, value)| (column(number), value))
 }
 
@@ -132,21 +189,74 @@ fn quoted(value: &str) -> String {
     format!("'{}'", value.replace('\'', "''"))
 }
 
-fn create() -> String {
-    let columns: Vec<String> = VALUES
-        .iter()
-        .enumerate()
-        .map(|(number, value)| format!("{} {}", column(number), value.0))
+/// The table, and its rows: one of values, one of NULLs.
+fn create(version: u16) -> [String; 2] {
+    let columns: Vec<String> = compared(version)
+        .map(|(name, value)| format!("{name} {}", value.0))
         .collect();
-    let values: Vec<String> = compared().map(|(_, value)| quoted(value.1)).collect();
-    let names: Vec<String> = compared().map(|(name, _)| name).collect();
-    format!(
-        "create table every_type (id int primary key, {}); insert into every_type (id, {}) values (1, {}); \
-         insert into every_type (id) values (2)",
-        columns.join(", "),
-        names.join(", "),
-        values.join(", ")
-    )
+    let values: Vec<String> = compared(version).map(|(_, value)| quoted(value.1)).collect();
+    let names: Vec<String> = compared(version).map(|(name, _)| name).collect();
+    [
+        format!("create table every_type (id int primary key, {})", columns.join(", ")),
+        format!(
+            "insert into every_type (id, {}) values (1, {}); insert into every_type (id) values (2)",
+            names.join(", "),
+            values.join(", ")
+        ),
+    ]
+}
+
+fn create_all(version: u16, types: &str) -> String {
+    let [table, rows] = create(version);
+    format!("{types}; {table}; {rows}")
+}
+
+/// Both ends hold the same; then each column of `server`, behind `b`, is changed to what some tool takes for the same, and to NULL.
+async fn each_change_is_found(version: u16, a: &End, b: &End, server: &PgServer) {
+    let here = collection(a, "public.every_type").await;
+    let made = recipe(a, &here, 42).await;
+    assert_eq!(
+        made.columns.len(),
+        compared(version).count() + 1,
+        "every column is compared"
+    );
+    let there = collection(b, "public.every_type").await;
+    let known = ranged(a).known_answer(&here, &made).await.unwrap();
+    assert_eq!(ranged(b).known_answer(&there, &made).await.unwrap(), known);
+    let equal = ranged(a).digest(&here, &made, &Part::ALL).await.unwrap();
+    assert_eq!(equal.count, 2);
+    let apart = judged(a, b, &here, &made).await;
+    assert!(apart.is_empty(), "equal pairs are quiet: {:?}", named(&apart));
+    assert_eq!(ranged(b).digest(&there, &made, &Part::ALL).await.unwrap(), equal);
+    let client = server.client("app").await.unwrap();
+    for (name, (type_name, first, second)) in compared(version) {
+        for change in [quoted(second), "null".to_owned()] {
+            let sql = format!("update every_type set {name} = {change} where id = 1");
+            client.batch_execute(&sql).await.unwrap();
+            let changed = ranged(b).digest(&there, &made, &Part::ALL).await.unwrap();
+            assert_ne!(changed, equal, "{type_name} {first} -> {change}");
+        }
+        let found = judged(a, b, &here, &made).await;
+        assert_eq!(found, [(Class::Different, name.clone())], "{type_name}");
+        let back = format!("update every_type set {name} = {} where id = 1", quoted(first));
+        client.batch_execute(&back).await.unwrap();
+    }
+    assert_eq!(ranged(b).digest(&there, &made, &Part::ALL).await.unwrap(), equal);
+}
+
+/// Columns by the names of their types.
+fn named(found: &[(Class, String)]) -> Vec<String> {
+    let of = |name: &str| {
+        let number = name.strip_prefix('c').and_then(|number| number.parse::<usize>().ok());
+        number
+            .and_then(|number| VALUES.get(number))
+            .map_or(name, |value| value.0)
+            .to_owned()
+    };
+    found
+        .iter()
+        .flat_map(|(_, columns)| columns.split(',').map(of))
+        .collect()
 }
 
 #[tokio::test]
@@ -156,41 +266,50 @@ async fn each_change_of_each_type_is_found_on_an_independent_copy() {
         One::with(&[("datestyle", "German"), ("bytea_output", "escape")]),
     )
     .await;
-    a.execute(&create()).await;
-    b.execute(&create()).await;
-    let here = collection(&a.end, "public.every_type").await;
-    let made = recipe(&a.end, &here, 42).await;
-    assert!(made.columns.len() > 70, "{} columns are compared", made.columns.len());
-    let there = collection(&b.end, "public.every_type").await;
-    let known = ranged(&a.end).known_answer(&here, &made).await.unwrap();
-    assert_eq!(ranged(&b.end).known_answer(&there, &made).await.unwrap(), known);
-    let equal = ranged(&a.end).digest(&here, &made, &Part::ALL).await.unwrap();
-    assert_eq!(ranged(&b.end).digest(&there, &made, &Part::ALL).await.unwrap(), equal);
-    let client = b.server.client("app").await.unwrap();
-    for (name, (type_name, first, second)) in compared() {
-        for change in [quoted(second), "null".to_owned()] {
-            let sql = format!("update every_type set {name} = {change} where id = 1");
-            client.batch_execute(&sql).await.unwrap();
-            let changed = ranged(&b.end).digest(&there, &made, &Part::ALL).await.unwrap();
-            assert_ne!(changed, equal, "{type_name} {first} -> {change}");
-        }
-        let found = judged(&a.end, &b.end, &here, &made).await;
-        assert_eq!(found, [(Class::Different, name.clone())], "{type_name}");
-        client
-            .batch_execute(&format!(
-                "update every_type set {name} = {} where id = 1",
-                quoted(first)
-            ))
-            .await
-            .unwrap();
+    for (one, types) in [(&a, TYPES[0]), (&b, TYPES[1])] {
+        // A label that was added can be used by the next transaction only.
+        one.execute(types).await;
+        one.execute(&create(15).join(";")).await;
     }
-    assert_eq!(ranged(&b.end).digest(&there, &made, &Part::ALL).await.unwrap(), equal);
+    each_change_is_found(15, &a.end, &b.end, &b.server).await;
+}
+
+/// Between a publisher and a subscriber of these versions.
+async fn each_change_is_found_on_a_subscriber(from: Option<u16>, to: Option<u16>) {
+    let pair = LogicalPair::start("app", from, to).await.unwrap();
+    let servers = [pair.publisher(), pair.subscriber()];
+    let oldest = from.unwrap_or(15).min(to.unwrap_or(15));
+    let [table, rows] = create(oldest);
+    let secret = tempfile::tempdir().unwrap();
+    let mut ends = Vec::new();
+    for (server, types) in servers.into_iter().zip(TYPES) {
+        ends.push(end_of(&secret, server).await);
+        server.execute("app", &format!("{types}; {table}")).await.unwrap();
+    }
+    pair.link("table every_type").await.unwrap();
+    pair.publisher().execute("app", &rows).await.unwrap();
+    pair.wait_applied(Duration::from_secs(30)).await.unwrap();
+    each_change_is_found(oldest, &ends[0], &ends[1], pair.subscriber()).await;
+    drop(ends);
+    pair.shutdown().await;
+}
+
+#[tokio::test]
+async fn each_change_of_each_type_is_found_on_a_logical_copy() {
+    each_change_is_found_on_a_subscriber(None, None).await;
+}
+
+#[tokio::test]
+async fn each_change_of_each_type_is_found_on_a_logical_copy_of_another_version() {
+    each_change_is_found_on_a_subscriber(Some(13), Some(17)).await;
+    each_change_is_found_on_a_subscriber(None, Some(18)).await;
+    each_change_is_found_on_a_subscriber(Some(14), Some(16)).await;
 }
 
 #[tokio::test]
 async fn a_standby_gives_the_primarys_digest_for_every_type() {
     let two = Two::start().await;
-    two.execute(&create()).await;
+    two.execute(&create_all(15, TYPES[0])).await;
     two.settled().await;
     let here = collection(&two.primary, "public.every_type").await;
     let there = collection(&two.standby, "public.every_type").await;
@@ -225,7 +344,7 @@ async fn no_built_in_type_is_forgotten() {
         refused.join(", ")
     ))
     .await;
-    one.execute(&create()).await;
+    one.execute(&create_all(15, TYPES[0])).await;
     let table = collection(&one.end, "public.refused").await;
     for column in &table.columns[1..] {
         assert!(column.not_comparable.is_some(), "{}", column.type_name);
@@ -235,11 +354,7 @@ async fn no_built_in_type_is_forgotten() {
     }
     let table = collection(&one.end, "public.every_type").await;
     for column in &table.columns {
-        assert_eq!(
-            column.not_comparable.is_some(),
-            column.type_name == "int4range[]",
-            "{column:?}"
-        );
+        assert_eq!(column.not_comparable, None, "{column:?}");
     }
     let client = one.server.client("app").await.unwrap();
     let sql = "select typname::text from pg_type where typnamespace = 'pg_catalog'::regnamespace and typtype in ('b', 'r', 'm') \
