@@ -94,6 +94,8 @@ pub(crate) enum Command {
     /// Find out which data differs
     #[command(subcommand)]
     Reconcile(ReconcileCommand),
+    /// Explain one key that a run found: what differs, where it comes from, whether it still does
+    Explain(ExplainArgs),
     /// Record a failover, switchover, failback, restore or maintenance
     #[command(subcommand)]
     Event(EventCommand),
@@ -167,7 +169,7 @@ pub(crate) enum ReconcileCommand {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "EXAMPLES\n  driftline reconcile run\n  driftline reconcile run --dataset payments --format json\n  driftline reconcile run --event latest --relation independent    after a failover, the old primary back\n  driftline reconcile run --estimate                               what it would take, before any row is read\n  driftline reconcile run --time-budget 20m                        as far as it gets; coverage says what remains (exit 3)\n  driftline reconcile run --resume RUN                             go on where a run was stopped or killed"
+    after_help = "EXAMPLES\n  driftline reconcile run\n  driftline reconcile run --dataset payments --format json\n  driftline reconcile run --event latest --relation independent    after a failover, the old primary back\n  driftline reconcile run --estimate                               what it would take, before any row is read\n  driftline reconcile run --time-budget 20m                        as far as it gets; coverage says what remains (exit 3)\n  driftline reconcile run --resume RUN                             go on where a run was stopped or killed\n  driftline reconcile run --recheck latest                         only the keys that a run found: what still differs?\n  driftline reconcile run --against RUN --writers usw2             the other region is gone: compare with what RUN recorded of it"
 )]
 pub(crate) struct ReconcileArgs {
     #[command(flatten)]
@@ -181,10 +183,41 @@ pub(crate) struct ReconcileArgs {
     /// Only say what it would take: rows, bytes, chunks, minutes. Reads catalogs, no row
     #[arg(long, conflicts_with_all = ["resume", "time_budget", "event", "include_values"])]
     pub(crate) estimate: bool,
+    /// Look again only at the keys that a run of this output folder found: its ID, or `latest`. Verifies no collection (never exit 0)
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["resume", "estimate", "against"])]
+    pub(crate) recheck: Option<String>,
+    /// Compare the site that writes now with what a run of this output folder recorded of the other one, which is not asked: its ID, or `latest`
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["resume", "estimate", "event", "relation", "include_values"])]
+    pub(crate) against: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "EXAMPLES\n  driftline explain latest '{\"id\":17}'\n  driftline explain latest 17 --collection public.orders --rows      both rows side by side\n  driftline explain RUN 9f86d081...                                 by the hash that evidence shows with keys = \"hashed\"\n\nEXIT CODES\n  0  the key is equal now\n  1  it still differs\n  2  usage: no such run, no such key, several keys of that name\n  3  could not tell"
+)]
+pub(crate) struct ExplainArgs {
+    /// The run: its ID, or `latest`
+    #[arg(value_name = "RUN")]
+    pub(crate) run: String,
+    /// The key as it is printed (`{"id":17}`), the value alone where the key is one column, or its hash
+    #[arg(value_name = "KEY")]
+    pub(crate) key: String,
+    /// Only in this dataset
+    #[arg(long, value_name = "NAME")]
+    pub(crate) dataset: Option<String>,
+    /// Only in this collection
+    #[arg(long, value_name = "NAME")]
+    pub(crate) collection: Option<String>,
+    /// Show both rows side by side. Refused unless keys may appear
+    #[arg(long)]
+    pub(crate) rows: bool,
+    /// How the copies are related, when it cannot be detected
+    #[arg(long, value_enum)]
+    pub(crate) relation: Option<RelationArg>,
 }
 
 /// What is to be compared.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct SelectArgs {
     /// One dataset only; repeat for several
     #[arg(long, value_name = "NAME")]

@@ -66,6 +66,7 @@ pub(crate) fn dispatch(cli: Cli) -> Outcome {
         Command::Probe(args) => probe::run(&Context::load(&global)?, &args),
         Command::Rpo(args) => on_runtime(rpo::run(&Context::load(&global)?, &args)),
         Command::Reconcile(command) => on_runtime(reconcile::run(&Context::load(&global)?, &command)),
+        Command::Explain(args) => on_runtime(reconcile::explain(&Context::load(&global)?, &args)),
         Command::Event(command) => on_runtime(event::run(&Context::load(&global)?, &command)),
         Command::Gate(GateCommand::Run(args)) => gate::run(&Context::load(&global)?, &args),
         Command::Lag(args) => lag::run(&global, &args),

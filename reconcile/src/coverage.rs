@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use stores::{ChunkDigest, Collection, Part, Relation};
 
+use crate::again::ONLY_KEYS;
 use crate::plan::{self, Plan, PlannedCollection, Work};
-use crate::{Chunk, ChunkState, Counts, Coverage, CoverageState, FenceKind, NotSelected, ReconcileError};
+use crate::{Chunk, ChunkState, Counts, Coverage, CoverageState, FenceKind, Look, NotSelected, ReconcileError};
 
 /// Why a chunk has no result.
 const NOT_LOOKED_AT: &str = "not_looked_at: the run was ended before this chunk was compared";
@@ -20,10 +21,12 @@ pub(crate) struct Tally<'a> {
     counts: Counts,
     not_looked_at: u64,
     first_failure: Option<(u64, String)>,
+    /// The run whose keys alone were looked at.
+    only_keys_of: Option<&'a str>,
 }
 
 impl<'a> Tally<'a> {
-    pub(crate) fn new(plan: &Plan, planned: &'a PlannedCollection) -> Self {
+    pub(crate) fn new(plan: &'a Plan, planned: &'a PlannedCollection) -> Self {
         let mut coverage = begin(
             plan,
             &planned.name,
@@ -43,6 +46,10 @@ impl<'a> Tally<'a> {
             counts: Counts::default(),
             not_looked_at: 0,
             first_failure: None,
+            only_keys_of: match &plan.look {
+                Look::Keys { run_id } => Some(run_id),
+                Look::All | Look::Against { .. } => None,
+            },
         }
     }
 
@@ -156,7 +163,7 @@ impl<'a> Tally<'a> {
                 CoverageState::Diverged
             } else if is_whole {
                 CoverageState::Verified
-            } else if coverage.chunks_equal > 0 {
+            } else if coverage.chunks_equal > 0 || self.only_keys_of.is_some() {
                 CoverageState::Partial
             } else {
                 CoverageState::Failed
@@ -185,7 +192,13 @@ impl<'a> Tally<'a> {
             Work::OnOneSide | Work::Compare(_) => {}
         }
         let total = coverage.chunks_total;
-        if let Some((chunk_id, error)) = &self.first_failure {
+        if let Some(run_id) = self.only_keys_of {
+            gaps.push(format!(
+                "{ONLY_KEYS}: only the keys that run {run_id} found were looked at again, and nothing else"
+            ));
+        }
+        let failure = self.first_failure.as_ref();
+        if let Some((chunk_id, error)) = failure.filter(|(_, error)| !error.starts_with(ONLY_KEYS)) {
             let failed = coverage.chunks_failed - self.not_looked_at;
             gaps.push(format!(
                 "chunks_failed: {failed} of {total}, first chunk {chunk_id}: {error}"

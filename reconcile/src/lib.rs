@@ -7,6 +7,8 @@
 //! secondary showed is what the primary showed at a nearby instant; a hot value that is wrong by exactly what was in flight between
 //! the two looks equal in that look, and is found by the next one.
 
+mod again;
+mod against;
 mod attempt;
 mod compare;
 mod coverage;
@@ -15,6 +17,7 @@ mod error;
 mod estimate;
 mod explain;
 mod link;
+mod look;
 mod merge;
 mod narrow;
 mod origin;
@@ -34,9 +37,12 @@ mod told;
 mod vote;
 mod workplace;
 
+pub use again::KnownKey;
+pub use against::LiveSide;
 pub use attempt::SHARD_KIND;
 pub use error::ReconcileError;
 pub use estimate::{Estimate, STATED_BYTES_PER_SECOND, STATED_ROWS_PER_SECOND, estimates};
+pub use look::{Earlier, Look};
 pub use merge::Summary;
 pub use outcome::*;
 pub use plan::{Cut, ENCODING_VERSION, Plan, PlannedCollection, RowPlan, Work};

@@ -5,7 +5,7 @@ use stores::{Collection, End, Identity, Key, KeyRange, KeyShape, Part, Recipe, R
 
 use crate::retry::asked;
 use crate::schema::{self, SchemaDifference, Shape};
-use crate::{FenceKind, ForkEvidence, KeyDisclosure, Limits, NotSelected, Pair, Request, Selected, Settings};
+use crate::{FenceKind, ForkEvidence, KeyDisclosure, Limits, Look, NotSelected, Pair, Request, Selected, Settings};
 
 /// Version of how rows are hashed, chunks are cut and journals are written. Results of two versions are never put together.
 pub const ENCODING_VERSION: u32 = 1;
@@ -49,6 +49,9 @@ pub struct Plan {
     pub limits: Limits,
     /// The fork, when the run belongs to an event.
     pub fork: Option<ForkEvidence>,
+    /// What is looked at.
+    #[serde(default)]
+    pub look: Look,
     /// The selected collections.
     pub collections: Vec<PlannedCollection>,
     /// What was found besides.
@@ -180,6 +183,7 @@ pub(crate) async fn plan(pair: &Pair, request: &Request, key_hash_id: Option<Str
         include_values: request.include_values,
         limits: request.limits.clone(),
         fork: request.fork.clone(),
+        look: Look::All,
         collections,
         not_selected: request.not_selected.clone(),
     }

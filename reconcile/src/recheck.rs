@@ -29,6 +29,8 @@ pub(crate) struct Decided {
     pub(crate) key: Key,
     pub(crate) state: State,
     pub(crate) difference: Difference,
+    /// Whether the difference is that of the listings, because no look came to a conclusion.
+    pub(crate) is_as_listed: bool,
     /// Last readings; `None` = it could not be read again.
     pub(crate) readings: Option<(Reading, Reading)>,
     pub(crate) candidate: Candidate,
@@ -353,6 +355,7 @@ impl Open {
         Decided {
             key: self.candidate.key.clone(),
             state,
+            is_as_listed: self.difference.is_none(),
             difference: self.difference.unwrap_or(listed),
             readings: self.readings,
             candidate: self.candidate,

@@ -8,6 +8,7 @@ use crate::attempt::Attempt;
 use crate::compare::Comparison;
 use crate::disclose::Disclosure;
 use crate::link::Link;
+use crate::look::{Earlier, Look};
 use crate::plan::{self, Facts, Plan, PlannedCollection, RowPlan};
 use crate::progress::{Event, Listener};
 use crate::recheck::{FenceMood, Recheck};
@@ -44,12 +45,12 @@ pub enum Staged {
 
 /// One pair in one process: what was proved of its link, and whether its fences are passed.
 pub struct Session<'a> {
-    pair: &'a Pair,
-    key_hash: Option<KeySecret>,
-    listener: Listener<'a>,
-    stop: Stop,
-    link: Link,
-    fences: FenceMood,
+    pub(crate) pair: &'a Pair,
+    pub(crate) key_hash: Option<KeySecret>,
+    pub(crate) listener: Listener<'a>,
+    pub(crate) stop: Stop,
+    pub(crate) link: Link,
+    pub(crate) fences: FenceMood,
 }
 
 impl std::fmt::Debug for Session<'_> {
@@ -121,7 +122,7 @@ impl<'a> Session<'a> {
     }
 
     /// Both ends, which must not be one and the same.
-    async fn identities(&self, limits: &crate::Limits) -> Result<(Identity, Identity), ReconcileError> {
+    pub(crate) async fn identities(&self, limits: &crate::Limits) -> Result<(Identity, Identity), ReconcileError> {
         let ask = async |end: &End| asked(limits, &end.site, || end.identify.identity()).await.0;
         let primary = ask(&self.pair.primary).await?;
         let secondary = ask(&self.pair.secondary).await?;
@@ -186,7 +187,19 @@ impl<'a> Session<'a> {
         if !attempt.committed.is_ended {
             let disclosure = Disclosure::new(plan.disclosure, self.key_hash.clone())?;
             for piece in &shard.pieces {
-                if !self.piece(plan, &disclosure, piece, &attempt).await? {
+                let is_done = match &plan.look {
+                    Look::All => self.piece(plan, &disclosure, piece, &attempt).await?,
+                    Look::Keys { .. } => {
+                        let earlier = Earlier::kept(work.local(), shard.job)?;
+                        self.keys(plan, &disclosure, piece.collection, &attempt, &earlier)
+                            .await?
+                    }
+                    Look::Against { .. } => {
+                        let earlier = Earlier::kept(work.local(), shard.job)?;
+                        self.against(plan, piece, &attempt, &earlier).await?
+                    }
+                };
+                if !is_done {
                     attempt.recorder.sync()?;
                     return Ok(Staged::Unfinished);
                 }
@@ -279,7 +292,13 @@ impl<'a> Session<'a> {
     }
 
     /// Why the plan does not fit to what the ends are now: they must give the known answer that it was made with.
-    async fn unfit(&self, plan: &Plan, rows: &RowPlan, primary: &Collection, secondary: &Collection) -> Option<String> {
+    pub(crate) async fn unfit(
+        &self,
+        plan: &Plan,
+        rows: &RowPlan,
+        primary: &Collection,
+        secondary: &Collection,
+    ) -> Option<String> {
         for (end, collection) in [(&self.pair.primary, primary), (&self.pair.secondary, secondary)] {
             let Some(ranged) = &end.ranged else {
                 return Some(format!("unsupported: site {} gives no digests", end.site));

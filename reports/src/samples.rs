@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use probes::{FinalState, LagInterval, LagSample, LossShape, Quantiles, Route, Rpo};
 use reconcile::{
-    Chunk, ChunkState, Counts, Coverage, CoverageState, Cut, Divergence, FenceKind, Frame, KeyDisclosure, Limits,
+    Chunk, ChunkState, Counts, Coverage, CoverageState, Cut, Divergence, FenceKind, Frame, KeyDisclosure, Limits, Look,
     Origin, Plan, PlannedCollection, RowPlan, Settings, State, Work,
 };
 use stores::{
@@ -198,6 +198,7 @@ pub(crate) fn plan(disclosure: KeyDisclosure) -> Plan {
         include_values: false,
         limits: Limits::default(),
         fork: None,
+        look: Look::All,
         collections: vec![
             planned("public.orders", Work::Compare(Box::new(rows))),
             planned("public.audit", Work::NotVerified("no_usable_key".to_owned())),

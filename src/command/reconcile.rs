@@ -1,9 +1,12 @@
 //! `driftline reconcile run | plan | shard | merge`
 
+mod earlier;
 mod estimating;
+mod explaining;
 mod fork;
 mod job;
 mod merging;
+mod narrow;
 mod planning;
 mod progress;
 mod sharding;
@@ -16,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use self::job::{Opened, reopen};
 use self::planning::planned;
 use super::{Context, print};
-use crate::cli::{Format, ReconcileArgs, ReconcileCommand};
+use crate::cli::{ExplainArgs, Format, ReconcileArgs, ReconcileCommand};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::{stop, topology};
 
@@ -112,6 +115,12 @@ pub(crate) async fn compare(
             soon.cancel();
         });
     }
+    if let Some(run) = &args.recheck {
+        return narrow::recheck(context, args, run, &stop).await;
+    }
+    if let Some(run) = &args.against {
+        return narrow::against(context, args, run, &stop).await;
+    }
     let mut compared = Compared::new();
     let units = topology::units(&context.config);
     let secret = key_secret(context)?;
@@ -194,6 +203,14 @@ async fn finish(
         );
     }
     Ok(compared)
+}
+
+/// `driftline explain`
+pub(crate) async fn explain(context: &Context, args: &ExplainArgs) -> Outcome {
+    let now = stop::on_signal()
+        .context("listen for signals")
+        .map_err(Failure::cannot_tell)?;
+    explaining::run(context, args, now).await
 }
 
 /// The work of an earlier run of this output folder.

@@ -1,6 +1,7 @@
 //! From what was recorded to what is read: journals and records to tables, and to what stands on a terminal.
 
 mod event;
+mod explained;
 mod found;
 mod lag;
 mod lag_summary;
@@ -10,6 +11,7 @@ mod rpo;
 mod terminal;
 
 pub use event::write_event;
+pub use explained::{ColumnBeside, Explained, Look, may_show_rows};
 pub use found::{Findings, ShownKey, Tally};
 pub use lag::{LAG_ROWS_PER_FILE_MAX, LagTables};
 pub use lag_summary::{LagSummary, RouteLag, lag_terminal};

@@ -271,6 +271,8 @@ impl Story {
             resume: None,
             time_budget: None,
             estimate: false,
+            recheck: None,
+            against: None,
         };
         let compared = reconcile::compare(after, &args, CancellationToken::new()).await?;
         let mut right = compared.not_compared.is_empty();

@@ -59,6 +59,14 @@ pub(super) async fn reopen<'a>(
     compared: &mut Compared,
 ) -> Result<Vec<Opened<'a>>, Failure> {
     let plan = workplace.plan();
+    if let Some(run) = plan.jobs.iter().find_map(|job| match &job.plan.look {
+        reconcile::Look::Against { run_id } => Some(run_id),
+        _ => None,
+    }) {
+        return Err(Failure::refused(anyhow!(
+            "a run against an earlier one cannot go on; begin it again with `driftline reconcile run --against {run}`"
+        )));
+    }
     for reason in &plan.not_compared {
         compared.missing(reason.clone());
     }
@@ -237,7 +245,7 @@ pub(super) async fn select(pair: &Pair, job: &Job<'_>) -> Result<(Vec<Selected>,
     Ok((selected, not_selected))
 }
 
-async fn collections(end: &End) -> Result<Vec<Collection>, Failure> {
+pub(super) async fn collections(end: &End) -> Result<Vec<Collection>, Failure> {
     let catalog = end
         .catalog
         .as_ref()
@@ -256,7 +264,7 @@ fn opening() -> Limits {
     }
 }
 
-async fn identity(end: &End) -> Result<Identity, Failure> {
+pub(super) async fn identity(end: &End) -> Result<Identity, Failure> {
     Ok(reconcile::asked(&opening(), &end.site, || end.identify.identity())
         .await
         .0?)

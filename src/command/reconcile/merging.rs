@@ -1,5 +1,7 @@
 //! `driftline reconcile merge`, and the end of every run: tables are written here and nowhere else.
 
+use std::path::PathBuf;
+
 use anyhow::{Context as _, anyhow};
 use journal::Place;
 use reconcile::{Missing, ReconcileError, Workplace};
@@ -76,6 +78,8 @@ pub(super) async fn merge(
     row.dataset_fingerprints.clone_from(&about.dataset_fingerprints);
     row.event_id.clone_from(&about.event_id);
     row.sites.clone_from(&about.sites);
+    let mut looks = plan.jobs.iter().map(|job| &job.plan.look);
+    row.parent_run_id = looks.find_map(|look| look.parent().map(str::to_owned));
     let mut miss_probability = 0.0;
     let mut finished_at_us = about.started_at_us;
     for (at, missing) in jobs {
@@ -118,6 +122,12 @@ pub(super) async fn merge(
     Ok(())
 }
 
+/// Where the merged journal of a job is.
+pub(super) fn journal_of(workplace: &Workplace, job: &reconcile::Job) -> PathBuf {
+    let name = format!("{}.{}.journal", job.dataset, job.plan.secondary_site);
+    workplace.local().join(name)
+}
+
 async fn merge_one(
     context: &Context,
     workplace: &Workplace,
@@ -125,8 +135,7 @@ async fn merge_one(
     missing: Missing,
 ) -> Result<(Findings, f64, i64), Failure> {
     let job = &workplace.plan().jobs[at];
-    let name = format!("{}.{}.journal", job.dataset, job.plan.secondary_site);
-    let journal = workplace.local().join(name);
+    let journal = journal_of(workplace, job);
     let told = |event: reconcile::Event| super::progress::tell(&job.dataset, &event);
     let summary = workplace.merge(at, missing, &journal, &told).await?;
     let scope = ReconcileContext {
