@@ -77,6 +77,7 @@ impl Earlier {
                 canary_writer: None,
                 canary_reader: None,
                 ranged: None,
+                scanned: None,
                 reread: None,
                 fence: None,
                 compare: None,

@@ -4,19 +4,41 @@ use stores::{Fork, Reading};
 
 use crate::{ForkEvidence, Origin, Side};
 
+/// How far a commit time may be from the place of its commit in the log: a server notes the time first, and writes the commit then.
+const COMMIT_SLACK_US: u64 = 1_000_000;
+
 /// When one side's row last changed, seen from the fork.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// The side has no row: a delete leaves no evidence.
+    /// The side has no row: a delete leaves no evidence of its own.
     NoRow,
     /// It has a row that does not tell.
     Untold,
-    /// Surely before the fork, so both sides had it.
+    /// Before the fork by its commit time, so both sides had it.
+    CommittedBefore,
+    /// Before the fork by what the row says of itself.
     Before,
-    /// Within what is not known of the fork, or within the longest transaction before it.
+    /// Within what is not known of the fork, or too near before it.
     Near,
     /// Later than the upper end of the fork.
     After,
+}
+
+/// What tells when a row changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// The server's own record of commits: nothing that an application writes can be wrong about it.
+    Commit(i64),
+    /// A column.
+    Column(i64),
+}
+
+impl Source {
+    fn of(reading: &Reading, column: Option<&str>) -> Option<Self> {
+        let Reading::Present(row) = reading else { return None };
+        let by_column = || column.and(row.changed_at_us).map(Self::Column);
+        row.committed_at_us.map(Self::Commit).or_else(by_column)
+    }
 }
 
 /// Judges one key: its origin, and in words what that rests on.
@@ -30,64 +52,77 @@ pub(crate) fn origin(
         Side::Primary => (primary, secondary),
         Side::Secondary => (secondary, primary),
     };
-    let Some(column) = column else {
-        return (
-            Origin::Unknown,
-            "no column is named that tells when a row changed".to_owned(),
-        );
+    let sources = (Source::of(old, column), Source::of(new, column));
+    let is_commit = |source: Option<Source>| matches!(source, Some(Source::Commit(_)));
+    let by_commits = is_commit(sources.0) || is_commit(sources.1);
+    let named = match (by_commits, column) {
+        (true, Some(column)) => format!("commit times, else {column}"),
+        (true, None) => "commit times".to_owned(),
+        (false, Some(column)) => column.to_owned(),
+        (false, None) => {
+            return (
+                Origin::Unknown,
+                "no commit time is kept, and no column is named that tells when a row changed".to_owned(),
+            );
+        }
     };
     let fork = &evidence.fork;
     // A transaction of the old side that began before the fork may have been committed behind it, and then its row was not replayed.
     // On the new side none can: it took no writes before it was promoted.
-    let old_change = change(
-        old,
-        fork,
-        fork.at_low_us.saturating_sub_unsigned(evidence.longest_transaction_us),
-    );
-    let new_change = change(new, fork, fork.at_low_us);
+    let longest_us = evidence.longest_transaction_us;
+    // Where the fork was not read from the log, its instant is by another clock than commit times are.
+    let slack_us = match fork.position {
+        Some(_) => COMMIT_SLACK_US,
+        None => COMMIT_SLACK_US.max(longest_us),
+    };
+    let old_change = change(old, sources.0, fork, longest_us, slack_us);
+    let new_change = change(new, sources.1, fork, 0, slack_us);
     let words = format!(
-        "{column}: old side {}, new side {}; fork {}",
-        say(old, old_change),
-        say(new, new_change),
+        "{named}: old side {}, new side {}; fork {}",
+        say(sources.0, old_change),
+        say(sources.1, new_change),
         say_fork(fork)
     );
     (decide(old_change, new_change), words)
 }
 
-/// The rule. Only `After` is evidence of a change behind the fork, and only `Before` or `NoRow` lets the other side be the only one.
+/// The rule. Only `After` is evidence of a change behind the fork, and only what is before it, or no row, lets the other side be the only
+/// one. A row that was committed before the fork was on both sides then: where it is missing now, that side deleted it.
 pub(crate) fn decide(old: Change, new: Change) -> Origin {
-    use Change::{After, Before, NoRow};
+    use Change::{After, Before, CommittedBefore, NoRow};
     match (old, new) {
         (After, After) => Origin::Conflict,
-        (After, Before | NoRow) => Origin::LostWrite,
-        (Before | NoRow, After) => Origin::NewWrite,
+        (After, Before | CommittedBefore | NoRow) | (NoRow, CommittedBefore) => Origin::LostWrite,
+        (Before | CommittedBefore | NoRow, After) | (CommittedBefore, NoRow) => Origin::NewWrite,
         _ => Origin::Unknown,
     }
 }
 
-fn change(reading: &Reading, fork: &Fork, surely_before_us: i64) -> Change {
-    match reading {
-        Reading::Absent => Change::NoRow,
-        Reading::Present(row) => match row.changed_at_us {
-            None => Change::Untold,
-            Some(at_us) if at_us > fork.at_high_us => Change::After,
-            Some(at_us) if at_us < surely_before_us => Change::Before,
-            Some(_) => Change::Near,
-        },
+/// `longest_us`: how long before its commit a row may have been dated by a column. `slack_us`: the same of a commit time.
+fn change(reading: &Reading, source: Option<Source>, fork: &Fork, longest_us: u64, slack_us: u64) -> Change {
+    let surely_before = |margin_us| fork.at_low_us.saturating_sub_unsigned(margin_us);
+    match (reading, source) {
+        (Reading::Absent, _) => Change::NoRow,
+        (Reading::Present(_), None) => Change::Untold,
+        (_, Some(Source::Commit(at_us) | Source::Column(at_us))) if at_us > fork.at_high_us => Change::After,
+        (_, Some(Source::Commit(at_us))) if at_us < surely_before(slack_us) => Change::CommittedBefore,
+        (_, Some(Source::Column(at_us))) if at_us < surely_before(longest_us) => Change::Before,
+        (_, Some(_)) => Change::Near,
     }
 }
 
-fn say(reading: &Reading, change: Change) -> String {
-    let at = match reading {
-        Reading::Present(row) => row.changed_at_us.map(say_instant).unwrap_or_default(),
-        Reading::Absent => String::new(),
+fn say(source: Option<Source>, change: Change) -> String {
+    let (verb, at) = match source {
+        Some(Source::Commit(at_us)) => ("was committed", say_instant(at_us)),
+        Some(Source::Column(at_us)) => ("changed", say_instant(at_us)),
+        None => ("changed", String::new()),
     };
     match change {
         Change::NoRow => "has no row".to_owned(),
         Change::Untold => "does not tell".to_owned(),
-        Change::Before => format!("changed before ({at})"),
-        Change::Near => format!("changed too near to tell ({at})"),
-        Change::After => format!("changed after ({at})"),
+        Change::Before | Change::CommittedBefore => format!("{verb} before ({at})"),
+        Change::Near => format!("{verb} too near to tell ({at})"),
+        Change::After => format!("{verb} after ({at})"),
     }
 }
 
@@ -128,7 +163,18 @@ mod tests {
             copies: 1,
             created_by: None,
             ended_by: None,
+            committed_at_us: None,
         })
+    }
+
+    fn committed(at_us: i64) -> Reading {
+        match row(Some(FORK + 5)) {
+            Reading::Present(row) => Reading::Present(Row {
+                committed_at_us: Some(at_us),
+                ..row
+            }),
+            Reading::Absent => Reading::Absent,
+        }
     }
 
     fn evidence(old_side: Side, width_us: i64, longest_transaction_us: u64) -> ForkEvidence {
@@ -189,6 +235,40 @@ mod tests {
         );
         let no_column = origin(&evidence(Side::Primary, 0, 0), None, &after, &Reading::Absent);
         assert_eq!(no_column.0, Origin::Unknown);
+    }
+
+    #[test]
+    fn commit_times_beat_what_rows_say_of_themselves_and_tell_deletes() {
+        let by_log = ForkEvidence {
+            fork: Fork {
+                position: Some(stores::Position(1)),
+                ..evidence(Side::Primary, 0, 0).fork
+            },
+            ..evidence(Side::Primary, 0, 60_000_000)
+        };
+        let judged = |old: &Reading, new: &Reading| origin(&by_log, None, old, new).0;
+        let slack_us = i64::try_from(COMMIT_SLACK_US).unwrap();
+        let (before, near, after) = (
+            committed(FORK - slack_us - 1),
+            committed(FORK - slack_us),
+            committed(FORK + 1),
+        );
+        assert_eq!(judged(&after, &before), Origin::LostWrite);
+        assert_eq!(judged(&before, &after), Origin::NewWrite);
+        assert_eq!(judged(&after, &after), Origin::Conflict);
+        assert_eq!(judged(&Reading::Absent, &before), Origin::LostWrite, "the old side deleted it");
+        assert_eq!(judged(&before, &Reading::Absent), Origin::NewWrite, "the new side deleted it");
+        for (old, new) in [(&near, &Reading::Absent), (&Reading::Absent, &near), (&near, &after), (&before, &before)] {
+            assert_eq!(judged(old, new), Origin::Unknown);
+        }
+        // By another clock than that of the server the margin is that of transactions.
+        let by_canaries = evidence(Side::Primary, 0, 60_000_000);
+        assert_eq!(origin(&by_canaries, None, &before, &Reading::Absent).0, Origin::Unknown);
+        let (_, words) = origin(&by_log, Some("updated_at"), &before, &row(Some(FORK + 9)));
+        assert!(
+            words.starts_with("commit times, else updated_at: old side was committed before") && words.contains("new side changed after"),
+            "{words}"
+        );
     }
 
     #[test]

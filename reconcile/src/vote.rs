@@ -154,6 +154,7 @@ mod tests {
             copies: 1,
             created_by: None,
             ended_by: None,
+            committed_at_us: None,
         })
     }
 

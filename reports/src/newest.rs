@@ -120,7 +120,7 @@ fn compared(row: &CoverageRow) -> Compared {
 
 /// Takes up a run that is older than those before.
 fn take(pairs: &mut BTreeMap<Compared, Pair>, run: &RunRow, rows: Vec<CoverageRow>) {
-    if run.kind != RunKind::Reconcile || !run.commits() {
+    if run.kind != RunKind::Reconcile || !run.commits() || run.is_narrow() {
         return;
     }
     let mut by_pair: BTreeMap<Compared, Vec<CoverageRow>> = BTreeMap::new();
@@ -344,6 +344,25 @@ mod tests {
             (Some(last), Some(0), 0),
             "`u` is not selected any more"
         );
+    }
+
+    #[test]
+    fn a_look_at_less_than_everything_is_no_comparison() {
+        let output = tempfile::tempdir().unwrap();
+        let output = output.path();
+        reconcile(output, 0, Succeeded, &[("t", Diverged, 3)]);
+        let whole = look(output);
+        let ended_us = reconcile(output, 1, Succeeded, &[("t", Verified, 0)]);
+        let mut narrow = RunRow::begin(
+            RunKind::Reconcile,
+            "run-1".to_owned(),
+            MIDNIGHT_US + DAY_US,
+            "ops".to_owned(),
+            "h".to_owned(),
+        );
+        narrow.parent_run_id = Some("run-0".to_owned());
+        crate::runs::write_run(output, narrow.end(Succeeded, true, 0, ended_us)).unwrap();
+        assert_eq!(look(output), whole, "it takes no divergence back");
     }
 
     #[test]

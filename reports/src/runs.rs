@@ -61,6 +61,12 @@ impl RunRow {
         self
     }
 
+    /// Whether it is a reconciliation that looked at less than its datasets: at the keys of an earlier run, or at one side alone. No gate and
+    /// no gauge takes it for a comparison of both copies.
+    pub fn is_narrow(&self) -> bool {
+        self.kind == RunKind::Reconcile && self.parent_run_id.is_some()
+    }
+
     /// Whether rows of other tables with this run ID count.
     pub fn commits(&self) -> bool {
         match self.kind {

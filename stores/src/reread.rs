@@ -83,6 +83,9 @@ pub struct Row {
     pub created_by: Option<u32>,
     /// The 32-bit transaction that ended or locked this version (xmax), where the store tells and it is not zero.
     pub ended_by: Option<u32>,
+    /// When this version was committed by the store's own record, microseconds since 1970 UTC, where it keeps one.
+    #[serde(default)]
+    pub committed_at_us: Option<i64>,
 }
 
 /// A point of a primary's history that another end can be known to have passed.

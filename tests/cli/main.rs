@@ -1,5 +1,6 @@
 //! End-to-end tests: the binary as a person or a script runs it, against real PostgreSQL servers.
 
+mod afterwards;
 mod alerts;
 mod comparing;
 mod config;

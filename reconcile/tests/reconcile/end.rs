@@ -352,6 +352,7 @@ impl OneEnd {
             copies: cell.copies,
             created_by: Some(cell.xid),
             ended_by: if self.is_secondary() { None } else { world.ending(key) },
+            committed_at_us: None,
         })
     }
 }

@@ -116,6 +116,7 @@ mod tests {
             copies: 1,
             created_by: Some(100),
             ended_by: None,
+            committed_at_us: None,
         }
     }
 

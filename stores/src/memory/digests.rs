@@ -136,6 +136,7 @@ fn present(state: &State, side: Side, request: &ReadRequest<'_>, key: &Key, row:
             Side::Primary => state.log.pending_on(&place),
             Side::Secondary => None,
         },
+        committed_at_us: None,
     }
 }
 

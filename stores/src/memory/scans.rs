@@ -132,5 +132,6 @@ fn copies(state: &State, side: Side, request: &ReadRequest<'_>, key: &Key, row: 
             Side::Primary => state.log.pending_on(&place),
             Side::Secondary => None,
         },
+        committed_at_us: None,
     }
 }
