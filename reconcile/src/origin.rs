@@ -34,10 +34,13 @@ enum Source {
 }
 
 impl Source {
-    fn of(reading: &Reading, column: Option<&str>) -> Option<Self> {
+    /// A commit time counts only beside a fork that was read from the log: that one is by the clock that dates commits, and its copies are
+    /// physical ones, where a commit that was replayed keeps its time. A logical copy dates it anew.
+    fn of(reading: &Reading, column: Option<&str>, fork: &Fork) -> Option<Self> {
         let Reading::Present(row) = reading else { return None };
         let by_column = || column.and(row.changed_at_us).map(Self::Column);
-        row.committed_at_us.map(Self::Commit).or_else(by_column)
+        let by_commit = row.committed_at_us.filter(|_| fork.position.is_some());
+        by_commit.map(Self::Commit).or_else(by_column)
     }
 }
 
@@ -52,7 +55,8 @@ pub(crate) fn origin(
         Side::Primary => (primary, secondary),
         Side::Secondary => (secondary, primary),
     };
-    let sources = (Source::of(old, column), Source::of(new, column));
+    let fork = &evidence.fork;
+    let sources = (Source::of(old, column, fork), Source::of(new, column, fork));
     let is_commit = |source: Option<Source>| matches!(source, Some(Source::Commit(_)));
     let by_commits = is_commit(sources.0) || is_commit(sources.1);
     let named = match (by_commits, column) {
@@ -66,17 +70,10 @@ pub(crate) fn origin(
             );
         }
     };
-    let fork = &evidence.fork;
     // A transaction of the old side that began before the fork may have been committed behind it, and then its row was not replayed.
     // On the new side none can: it took no writes before it was promoted.
-    let longest_us = evidence.longest_transaction_us;
-    // Where the fork was not read from the log, its instant is by another clock than commit times are.
-    let slack_us = match fork.position {
-        Some(_) => COMMIT_SLACK_US,
-        None => COMMIT_SLACK_US.max(longest_us),
-    };
-    let old_change = change(old, sources.0, fork, longest_us, slack_us);
-    let new_change = change(new, sources.1, fork, 0, slack_us);
+    let old_change = change(old, sources.0, fork, evidence.longest_transaction_us);
+    let new_change = change(new, sources.1, fork, 0);
     let words = format!(
         "{named}: old side {}, new side {}; fork {}",
         say(sources.0, old_change),
@@ -98,14 +95,14 @@ pub(crate) fn decide(old: Change, new: Change) -> Origin {
     }
 }
 
-/// `longest_us`: how long before its commit a row may have been dated by a column. `slack_us`: the same of a commit time.
-fn change(reading: &Reading, source: Option<Source>, fork: &Fork, longest_us: u64, slack_us: u64) -> Change {
+/// `longest_us`: how long before its commit a row may have been dated by a column.
+fn change(reading: &Reading, source: Option<Source>, fork: &Fork, longest_us: u64) -> Change {
     let surely_before = |margin_us| fork.at_low_us.saturating_sub_unsigned(margin_us);
     match (reading, source) {
         (Reading::Absent, _) => Change::NoRow,
         (Reading::Present(_), None) => Change::Untold,
         (_, Some(Source::Commit(at_us) | Source::Column(at_us))) if at_us > fork.at_high_us => Change::After,
-        (_, Some(Source::Commit(at_us))) if at_us < surely_before(slack_us) => Change::CommittedBefore,
+        (_, Some(Source::Commit(at_us))) if at_us < surely_before(COMMIT_SLACK_US) => Change::CommittedBefore,
         (_, Some(Source::Column(at_us))) if at_us < surely_before(longest_us) => Change::Before,
         (_, Some(_)) => Change::Near,
     }
@@ -256,17 +253,31 @@ mod tests {
         assert_eq!(judged(&after, &before), Origin::LostWrite);
         assert_eq!(judged(&before, &after), Origin::NewWrite);
         assert_eq!(judged(&after, &after), Origin::Conflict);
-        assert_eq!(judged(&Reading::Absent, &before), Origin::LostWrite, "the old side deleted it");
-        assert_eq!(judged(&before, &Reading::Absent), Origin::NewWrite, "the new side deleted it");
-        for (old, new) in [(&near, &Reading::Absent), (&Reading::Absent, &near), (&near, &after), (&before, &before)] {
+        assert_eq!(
+            judged(&Reading::Absent, &before),
+            Origin::LostWrite,
+            "the old side deleted it"
+        );
+        assert_eq!(
+            judged(&before, &Reading::Absent),
+            Origin::NewWrite,
+            "the new side deleted it"
+        );
+        for (old, new) in [
+            (&near, &Reading::Absent),
+            (&Reading::Absent, &near),
+            (&near, &after),
+            (&before, &before),
+        ] {
             assert_eq!(judged(old, new), Origin::Unknown);
         }
-        // By another clock than that of the server the margin is that of transactions.
+        // A fork that was not read from the log is by another clock.
         let by_canaries = evidence(Side::Primary, 0, 60_000_000);
         assert_eq!(origin(&by_canaries, None, &before, &Reading::Absent).0, Origin::Unknown);
         let (_, words) = origin(&by_log, Some("updated_at"), &before, &row(Some(FORK + 9)));
         assert!(
-            words.starts_with("commit times, else updated_at: old side was committed before") && words.contains("new side changed after"),
+            words.starts_with("commit times, else updated_at: old side was committed before")
+                && words.contains("new side changed after"),
             "{words}"
         );
     }

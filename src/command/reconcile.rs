@@ -32,6 +32,8 @@ pub(crate) struct Compared {
     pub(crate) findings: Vec<Findings>,
     /// Why a dataset was not compared over a pair, or why evidence was not written.
     pub(crate) not_compared: Vec<String>,
+    /// What the reader has to know before the findings: that less than everything was looked at.
+    narrow: Option<String>,
 }
 
 impl Compared {
@@ -40,6 +42,7 @@ impl Compared {
             exit: Exit::Fine,
             findings: Vec::new(),
             not_compared: Vec::new(),
+            narrow: None,
         }
     }
 
@@ -54,6 +57,7 @@ impl Compared {
                 "exit_code": self.exit.code(),
                 "results": self.findings,
                 "not_compared": self.not_compared,
+                "narrow": self.narrow,
             }))
             .map_err(|error| Failure::cannot_tell(anyhow::Error::new(error)))?,
             Format::Human => self.terminal(),
@@ -62,9 +66,10 @@ impl Compared {
     }
 
     fn terminal(&self) -> String {
+        let narrow = self.narrow.iter().map(|words| format!("{words}\n"));
         let findings = self.findings.iter().map(Findings::terminal);
         let missing = self.not_compared.iter().map(|reason| format!("NOT COMPARED: {reason}"));
-        findings.chain(missing).collect::<Vec<_>>().join("\n")
+        narrow.chain(findings).chain(missing).collect::<Vec<_>>().join("\n")
     }
 
     fn missed(&mut self, failure: &Failure) {

@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use crate::fixture::{DATABASE, Story};
 
-const TABLES: &str = "create table public.orders (id bigint primary key, note text, updated_at timestamptz default now());
+const TABLES: &str =
+    "create table public.orders (id bigint primary key, note text, updated_at timestamptz default now());
                       insert into public.orders select i, 'n' || i from generate_series(1, 120000) i;
                       create table public.other (id int primary key, a text);
                       insert into public.other select i, 'a' || i from generate_series(1, 500) i";
@@ -46,11 +47,18 @@ async fn a_key_is_explained_by_what_was_found_and_by_another_look() {
     assert_eq!(text(&result["found"], "state"), "confirmed");
     assert_eq!(text(&result["now"], "state"), "confirmed");
     assert_eq!(result["now"]["columns"], serde_json::json!(["note"]), "{one}");
-    assert_eq!(result["rows"], Value::Null, "values appear only when they are asked for");
+    assert_eq!(
+        result["rows"],
+        Value::Null,
+        "values appear only when they are asked for"
+    );
 
     // Both rows, the columns that differ marked.
     let shown = story.run(&["explain", "latest", "60000", "--rows"]).expect(1).stdout;
-    let note = shown.lines().find(|line| line.starts_with("| note")).expect("the column");
+    let note = shown
+        .lines()
+        .find(|line| line.starts_with("| note"))
+        .expect("the column");
     assert!(
         note.contains("n60000") && note.contains("other") && note.contains("differs"),
         "{shown}"
@@ -60,7 +68,11 @@ async fn a_key_is_explained_by_what_was_found_and_by_another_look() {
 
     // One key in two tables has to be told which.
     let several = story.run(&["explain", "latest", "7"]).expect(2);
-    assert!(several.stderr.contains("--collection public.other"), "{}", several.stderr);
+    assert!(
+        several.stderr.contains("--collection public.other"),
+        "{}",
+        several.stderr
+    );
     story
         .run(&["explain", "latest", "7", "--collection", "public.other"])
         .expect(1);
@@ -73,7 +85,11 @@ async fn a_key_is_explained_by_what_was_found_and_by_another_look() {
     assert!(gone.contains("(no row)"), "{gone}");
 
     // Repaired: equal now. What was found stays told.
-    at(story.pair.standby(), "update public.orders set note = 'n60000' where id = 60000").await;
+    at(
+        story.pair.standby(),
+        "update public.orders set note = 'n60000' where id = 60000",
+    )
+    .await;
     at(
         story.pair.standby(),
         "update public.orders set updated_at = (select updated_at from public.orders where id = 1) where id = 60000",
@@ -114,7 +130,11 @@ async fn keys_that_may_not_appear_can_be_looked_at_again_and_their_rows_cannot_b
     assert_eq!(text(&told["results"][0]["now"], "state"), "confirmed");
     assert_eq!(told["results"][0]["now"]["key"], Value::Null, "{told}");
     let refused = run(&["explain", "latest", hash, "--rows"], 2);
-    assert!(refused.stderr.contains("does not let keys appear"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("does not let keys appear"),
+        "{}",
+        refused.stderr
+    );
     let again = run(&["reconcile", "run", "--recheck", "latest", "--format", "json"], 1).json();
     assert_eq!(again["results"][0]["confirmed"], 5, "{again}");
     assert!(!again.to_string().contains("\"id\""), "no key appears: {again}");
@@ -136,7 +156,11 @@ async fn a_recheck_looks_at_the_keys_that_were_found_and_never_says_equal() {
     .await;
     let again = json(&story, &["reconcile", "run", "--recheck", &run_id], 1);
     let result = &again["results"][0];
-    assert_eq!((&result["confirmed"], &result["transient"]), (&3.into(), &2.into()), "{again}");
+    assert_eq!(
+        (&result["confirmed"], &result["transient"]),
+        (&3.into(), &2.into()),
+        "{again}"
+    );
     assert_eq!(again["complete"], false, "{again}");
     for collection in result["collections"].as_array().expect("collections") {
         assert!(text(collection, "reason").starts_with("only_keys"), "{collection}");
@@ -144,7 +168,11 @@ async fn a_recheck_looks_at_the_keys_that_were_found_and_never_says_equal() {
     }
     let runs = runs(&story);
     let row = runs.iter().find(|row| row.0 != run_id).expect("the run of the recheck");
-    assert_eq!(row.1.as_deref(), Some(run_id.as_str()), "it names the run that it rests on");
+    assert_eq!(
+        row.1.as_deref(),
+        Some(run_id.as_str()),
+        "it names the run that it rests on"
+    );
 
     // All of them repaired: still not equal, because nothing else was looked at.
     at(
@@ -156,11 +184,19 @@ async fn a_recheck_looks_at_the_keys_that_were_found_and_never_says_equal() {
     let settled = json(&story, &["reconcile", "run", "--recheck", &run_id], 3);
     assert_eq!(settled["results"][0]["transient"], 5, "{settled}");
     assert_eq!(settled["results"][0]["confirmed"], 0, "{settled}");
-    assert_eq!(text(&settled["results"][0]["collections"][0], "state"), "partial", "{settled}");
+    assert_eq!(
+        text(&settled["results"][0]["collections"][0], "state"),
+        "partial",
+        "{settled}"
+    );
     let whole = json(&story, &["reconcile", "run"], 1);
     assert_eq!(whole["results"][0]["confirmed"], 1, "{whole}");
     // A run that found nothing leaves nothing to look at, which proves nothing.
-    at(story.pair.standby(), "update public.orders set note = 'n100000' where id = 100000").await;
+    at(
+        story.pair.standby(),
+        "update public.orders set note = 'n100000' where id = 100000",
+    )
+    .await;
     json(&story, &["reconcile", "run"], 0);
     story.run(&["reconcile", "run", "--recheck", "latest"]).expect(3);
 }
@@ -186,17 +222,33 @@ async fn a_side_is_compared_with_what_was_recorded_of_the_one_that_is_gone() {
     proxy.cut();
     let without_a = story
         .config_of(story.pair.primary(), proxy.port(), story.pair.standby().port())
-        .replace("tables = [\"public.*\"]\n", "tables = [\"public.*\"]\ntable.\"public.orders\" = { changed_at = \"updated_at\" }\n");
+        .replace(
+            "tables = [\"public.*\"]\n",
+            "tables = [\"public.*\"]\ntable.\"public.orders\" = { changed_at = \"updated_at\" }\n",
+        );
     story.write_config(&without_a);
-    let against = |code| json(&story, &["--writers", "b", "reconcile", "run", "--against", &run_id], code);
+    let against = |code| {
+        json(
+            &story,
+            &["--writers", "b", "reconcile", "run", "--against", &run_id],
+            code,
+        )
+    };
     let state = |result: &Value, at: usize| {
         let one = &result["results"][0]["collections"][at];
-        (text(one, "state").to_owned(), text(one, "reason").to_owned(), text(one, "scope").to_owned())
+        (
+            text(one, "state").to_owned(),
+            text(one, "reason").to_owned(),
+            text(one, "scope").to_owned(),
+        )
     };
     let equal = against(0);
     let (orders, _, scope) = state(&equal, 0);
     assert_eq!(orders, "verified", "{equal}");
-    assert!(scope.contains(&format!("against run {run_id}: site a as it was read between")), "{scope}");
+    assert!(
+        scope.contains(&format!("against run {run_id}: site a as it was read between")),
+        "{scope}"
+    );
     let run = runs(&story).pop().expect("a run");
     assert_eq!(run.1.as_deref(), Some(run_id.as_str()));
 
@@ -210,7 +262,10 @@ async fn a_side_is_compared_with_what_was_recorded_of_the_one_that_is_gone() {
     assert_eq!(differs["results"][0]["confirmed"], 0, "{differs}");
     let (orders, reason, _) = state(&differs, 0);
     assert_eq!(orders, "partial", "{differs}");
-    assert!(reason.contains("2 of its rows changed since, by updated_at"), "{reason}");
+    assert!(
+        reason.contains("2 of its rows changed since, by updated_at"),
+        "{reason}"
+    );
     assert_eq!(state(&differs, 1).0, "verified", "{differs}");
 
     // Another shape than was recorded, and a table that was not.
@@ -223,7 +278,10 @@ async fn a_side_is_compared_with_what_was_recorded_of_the_one_that_is_gone() {
     let shapes = against(3);
     let of = |name: &str| {
         let all = shapes["results"][0]["collections"].as_array().expect("collections");
-        let one = all.iter().find(|one| one["collection"] == name).unwrap_or_else(|| panic!("{name}: {shapes}"));
+        let one = all
+            .iter()
+            .find(|one| one["collection"] == name)
+            .unwrap_or_else(|| panic!("{name}: {shapes}"));
         text(one, "reason").to_owned()
     };
     assert!(of("public.other").starts_with("schema_changed"), "{shapes}");

@@ -15,5 +15,6 @@ mod native;
 mod phantoms;
 mod probing;
 mod reconciled;
+mod runbooks;
 mod stages;
 mod two_clock;

@@ -209,6 +209,17 @@ impl PgPair {
             .await
     }
 
+    /// Makes the old primary anew, as a standby of the one that was promoted: what a person does before a failback. The old one is stopped; the
+    /// new one is another server on another port, and streams when this returns.
+    ///
+    /// # Errors
+    /// The standby was not promoted, or the new one does not start.
+    pub async fn rebuild_old_primary(&self) -> Result<PgServer, LabError> {
+        self.primary.stop().await?;
+        create_slot(&self.standby, "rebuilt").await?;
+        copy_of(&self.standby, "rebuilt", self.standby.port()).await
+    }
+
     /// Stops all servers and removes the lab, without blocking the runtime. Dropping does the same, blocking.
     pub async fn shutdown(self) {
         // It cannot fail: what could not be removed is logged and left to the next start.

@@ -172,7 +172,10 @@ fn load_reconciliations(
     let mut found: BTreeMap<String, Reconciliation> = BTreeMap::new();
     for row in read::<CoverageRow>(output, span)? {
         let row = row?;
-        let Some(run) = committed.run(&row.run_id, RunKind::Reconcile).filter(|run| !run.is_narrow()) else {
+        let Some(run) = committed
+            .run(&row.run_id, RunKind::Reconcile)
+            .filter(|run| !run.is_narrow())
+        else {
             continue;
         };
         let reconciliation = found.entry(row.run_id.clone()).or_insert_with(|| Reconciliation {

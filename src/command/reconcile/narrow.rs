@@ -117,6 +117,10 @@ pub(super) async fn recheck(
         job.plan = job.plan.clone().of_keys(one.plan());
         kept.push(one);
     }
+    compared.narrow = Some(format!(
+        "ONLY KEYS: only those that run {} found are looked at again; whatever becomes of them, nothing else is verified by it.",
+        found.id()
+    ));
     let workplace = begin(context, plan, &kept).await?;
     finish(context, &workplace, sessions, stop, compared).await
 }
@@ -192,6 +196,12 @@ pub(super) async fn against(
         event_id: None,
         sites: topology::sites(&context.config, &identities),
     };
+    let recorded: BTreeSet<&str> = jobs.iter().map(|job| job.plan.secondary_site.as_str()).collect();
+    compared.narrow = Some(format!(
+        "AGAINST A RECORD: {} is not asked; what is equal here is what run {} read there. Writes that came there later are not known.",
+        recorded.into_iter().collect::<Vec<_>>().join(", "),
+        found.id()
+    ));
     let plan = RunPlan::new(about, compared.not_compared.clone(), jobs);
     let workplace = begin(context, plan, &kept).await?;
     finish(context, &workplace, sessions, stop, compared).await

@@ -23,6 +23,11 @@ const BEFORE: &str = "select pg_catalog.pg_is_in_recovery(), \
 const AFTER: &str = "select pg_catalog.pg_is_in_recovery()";
 /// Rows of one key that a reading remembers the versions of; further ones are only counted and summed up.
 const VERSIONS_MAX: u64 = 8;
+/// When the row's transaction was committed, where this server keeps commit times (`track_commit_timestamp`). A standby is not asked: it
+/// refuses where its primary keeps none, whatever its own setting says. NULL for rows that were committed before it kept them, and for frozen ones.
+const COMMITTED_AT: &str = "case when not pg_catalog.pg_is_in_recovery() \
+     and pg_catalog.current_setting('track_commit_timestamp')::pg_catalog.bool \
+     then pg_catalog.timestamptz_send(pg_catalog.pg_xact_commit_timestamp(t.xmin)) end";
 /// Microseconds from 1970 to 2000, where PostgreSQL's clock begins.
 const EPOCH_2000_US: i64 = 946_684_800_000_000;
 
@@ -106,6 +111,7 @@ impl Found {
             return;
         };
         row.copies += 1;
+        row.committed_at_us = None;
         row.digest.0 = row.digest.0.wrapping_add(more.digest.0) & u128::from(u64::MAX);
         if row.copies <= VERSIONS_MAX {
             row.version = format!("{} {}", row.version, more.version);
@@ -199,6 +205,7 @@ fn rows_sql(table: &Table, key: &[KeyColumn], request: &ReadRequest<'_>) -> std:
             request.recipe.column_expressions.join(", ")
         ),
         changed_at(table, request.changed_at)?,
+        COMMITTED_AT.to_owned(),
     ];
     if request.values {
         let texts: Vec<String> = request
@@ -247,15 +254,17 @@ fn read_row(row: &SqlRow, request: &ReadRequest<'_>) -> std::result::Result<Opti
     };
     let columns: Vec<Option<i64>> = row.try_get(7)?;
     let changed_at: Option<&[u8]> = row.try_get(8)?;
+    let committed_at: Option<&[u8]> = row.try_get(9)?;
     Ok(Some(Row {
         version: format!("{table},{place},{xmin}"),
         digest: digest_of(hash),
         columns: columns.into_iter().map(|hash| hash.map(i64::cast_unsigned)).collect(),
-        values: if request.values { Some(row.try_get(9)?) } else { None },
+        values: if request.values { Some(row.try_get(10)?) } else { None },
         changed_at_us: changed_at.and_then(instant_us),
         copies: 1,
         created_by: xmin.parse().ok(),
         ended_by: xmax.parse().ok().filter(|xid| *xid != 0),
+        committed_at_us: committed_at.and_then(instant_us),
     }))
 }
 
