@@ -163,6 +163,33 @@ pub(crate) struct Table {
     /// Columns that may differ; named in the coverage's scope.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) exclude_columns: Vec<String>,
+    /// How values of single columns are compared; what is not named, exactly.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) compare: BTreeMap<String, Exactness>,
+    /// The rows that are compared: an SQL expression, the same at every site; named in the coverage's scope.
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    pub(crate) filter: Option<String>,
+}
+
+/// When two values of a column are equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Exactness {
+    /// When they are the same in every bit.
+    Exact,
+    /// When their type holds them equal: 1.0 and 1.00, -0 and 0.
+    Semantic,
+}
+
+impl Table {
+    /// What of the table is compared, and how.
+    pub(crate) fn scope(&self) -> stores::Scope {
+        let semantic = self.compare.iter().filter(|(_, how)| **how == Exactness::Semantic);
+        stores::Scope {
+            filter: self.filter.clone(),
+            semantic: semantic.map(|(name, _)| name.clone()).collect(),
+        }
+    }
 }
 
 /// SHA-256 of a text, 64 hex digits.

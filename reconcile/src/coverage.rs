@@ -189,7 +189,7 @@ impl<'a> Tally<'a> {
         match &planned.work {
             Work::Skipped(_) => return gaps,
             Work::NotVerified(reason) => gaps.push(reason.clone()),
-            Work::OnOneSide | Work::Compare(_) => {}
+            Work::OnOneSide | Work::Compare(_) | Work::Counted => {}
         }
         let total = coverage.chunks_total;
         if let Some(run_id) = self.only_keys_of {

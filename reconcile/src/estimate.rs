@@ -75,6 +75,7 @@ mod tests {
             bytes,
             unreadable: None,
             is_canary: false,
+            ..Collection::default()
         }
     }
 

@@ -11,6 +11,7 @@ mod again;
 mod against;
 mod attempt;
 mod compare;
+mod counter;
 mod coverage;
 mod disclose;
 mod error;

@@ -142,11 +142,11 @@ impl Merge<'_> {
         }
         let mut counts = Counts::default();
         for divergence in schema_divergences(self.plan, planned) {
-            let (state, origin) = (divergence.state, divergence.origin);
+            let (state, class, origin) = (divergence.state, divergence.class, divergence.origin);
             if !self.list(divergence)? && state == State::Confirmed {
                 counts.not_listed += 1;
             }
-            counts.count(state, Class::Schema, origin);
+            counts.count(state, class, origin);
         }
         self.commit(at, None, counts, self.plan.planned_at_us)
     }
@@ -264,7 +264,7 @@ fn schema_divergences<'a>(plan: &'a Plan, planned: &'a PlannedCollection) -> imp
         chunk_id: None,
         key: None,
         key_hash: None,
-        class: Class::Schema,
+        class: difference.class,
         detail: difference.detail.clone(),
         state: if is_confirmed {
             State::Confirmed
@@ -287,6 +287,9 @@ fn schema_divergences<'a>(plan: &'a Plan, planned: &'a PlannedCollection) -> imp
         last_rechecked_at_us: is_confirmed.then_some(plan.planned_at_us),
         rechecks: u64::from(is_confirmed),
         explanation: match is_confirmed {
+            true if difference.class == Class::Position => {
+                format!("The counter stands elsewhere: {}.", difference.detail)
+            }
             true => format!("The schema differs: {}.", difference.detail),
             false => format!(
                 "The schema seems to differ: {}; not verified: {}.",

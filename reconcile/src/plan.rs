@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use stores::{Collection, End, Identity, Key, KeyRange, KeyShape, Part, Recipe, Relation, StoreError};
 
+use crate::counter;
 use crate::retry::asked;
 use crate::schema::{self, SchemaDifference, Shape};
 use crate::{FenceKind, ForkEvidence, KeyDisclosure, Limits, Look, NotSelected, Pair, Request, Selected, Settings};
@@ -97,6 +98,8 @@ impl PlannedCollection {
 pub enum Work {
     /// Its rows are compared.
     Compare(Box<RowPlan>),
+    /// It is a counter, and where it stands was compared when the plan was made.
+    Counted,
     /// It exists on one side only, which is a divergence by itself.
     OnOneSide,
     /// It cannot be; the reason begins with a stable word.
@@ -157,6 +160,8 @@ pub(crate) struct Facts {
     pub(crate) primary: Identity,
     pub(crate) secondary: Identity,
     pub(crate) is_logical: bool,
+    /// Whether a counter's fence proves anything: why the link is not proved.
+    pub(crate) link: Result<(), String>,
     /// Selected collections as the catalogs show them now, with the word on differences that could not be confirmed.
     pub(crate) selected: Vec<(Selected, String)>,
 }
@@ -165,7 +170,16 @@ pub(crate) struct Facts {
 pub(crate) async fn plan(pair: &Pair, request: &Request, key_hash_id: Option<String>, facts: Facts) -> Plan {
     let mut collections = Vec::with_capacity(facts.selected.len());
     for (selected, schema_undecided) in facts.selected {
-        collections.push(collection(pair, &request.limits, facts.is_logical, selected, schema_undecided).await);
+        collections.push(
+            collection(
+                pair,
+                &request.limits,
+                (facts.is_logical, &facts.link),
+                selected,
+                schema_undecided,
+            )
+            .await,
+        );
     }
     Plan {
         run_id: request.run_id.clone(),
@@ -192,10 +206,13 @@ pub(crate) async fn plan(pair: &Pair, request: &Request, key_hash_id: Option<Str
 async fn collection(
     pair: &Pair,
     limits: &Limits,
-    is_logical: bool,
-    selected: Selected,
+    (is_logical, link): (bool, &Result<(), String>),
+    mut selected: Selected,
     schema_undecided: String,
 ) -> PlannedCollection {
+    for side in [&mut selected.primary, &mut selected.secondary].into_iter().flatten() {
+        side.scope.clone_from(&selected.settings.scope);
+    }
     let name = name(selected.primary.as_ref(), selected.secondary.as_ref());
     let shape = schema::shape(&pair.primary.site, &pair.secondary.site, &selected);
     let mut planned = PlannedCollection {
@@ -222,6 +239,21 @@ async fn collection(
         Work::NotVerified(
             "logical_copy: an end takes part in logical replication, and these two are not compared as publisher and subscriber".to_owned(),
         )
+    } else if let (Some(primary), Some(secondary)) = (&planned.primary, &planned.secondary)
+        && primary.is_counter
+        && secondary.is_counter
+    {
+        let compared = match link {
+            Ok(()) => counter::compare(pair, limits, primary, secondary).await,
+            Err(reason) => Err(format!("link_not_proved: {reason}")),
+        };
+        match compared {
+            Ok(differences) => {
+                planned.schema.extend(differences);
+                Work::Counted
+            }
+            Err(reason) => Work::NotVerified(reason),
+        }
     } else if let (Some(primary), Some(secondary)) = (&planned.primary, &planned.secondary) {
         match rows(pair, limits, primary, secondary, &shape.common, &planned.settings).await {
             Ok(rows) => Work::Compare(Box::new(rows)),
@@ -247,6 +279,15 @@ fn scope(settings: &Settings, shape: &Shape) -> String {
         words.push(format!(
             "columns that differ in the schema: {}",
             shape.differing.join(", ")
+        ));
+    }
+    if let Some(filter) = &settings.scope.filter {
+        words.push(format!("only rows where {filter}"));
+    }
+    if !settings.scope.semantic.is_empty() {
+        words.push(format!(
+            "equal in any form of the same value: {}",
+            settings.scope.semantic.join(", ")
         ));
     }
     if let Some(column) = &settings.changed_at {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use stores::{Collection, End, Fork, Relation};
+use stores::{Collection, End, Fork, Relation, Scope};
 
 use crate::KeyDisclosure;
 
@@ -71,6 +71,9 @@ pub struct Settings {
     pub changed_at: Option<String>,
     /// Columns that are not compared. Columns of the key are compared always.
     pub exclude_columns: Vec<String>,
+    /// What of it is compared, and how.
+    #[serde(default)]
+    pub scope: Scope,
 }
 
 /// A collection that was found and is not to be compared.

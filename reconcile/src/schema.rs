@@ -1,7 +1,7 @@
 //! What the catalogs of both ends show differently, and proof that it is not only in flight.
 
 use serde::{Deserialize, Serialize};
-use stores::{Collection, Column, KeyShape, Relation};
+use stores::{Class, Collection, Column, Definition, KeyShape, Relation};
 
 use crate::link::Link;
 use crate::progress::Listener;
@@ -11,6 +11,8 @@ use crate::{FenceKind, Pair, Request, Selected};
 /// One difference of the catalogs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SchemaDifference {
+    /// `Schema`, or `Position` of a counter.
+    pub class: Class,
     /// In words.
     pub detail: String,
     /// The columns; empty = the collection as a whole.
@@ -56,10 +58,16 @@ pub(crate) fn shape(primary_site: &str, secondary_site: &str, selected: &Selecte
                 );
                 shape.differs(detail, &column.name);
             }
-            Some(other) => match column.not_comparable.as_ref().or(other.not_comparable.as_ref()) {
-                Some(reason) => shape.not_comparable.push(format!("{} ({reason})", column.name)),
-                None => shape.common.push(column.name.clone()),
-            },
+            Some(other) if other.nullable != column.nullable => {
+                let site = if column.nullable { primary_site } else { secondary_site };
+                shape.differences.push(SchemaDifference {
+                    class: Class::Schema,
+                    detail: format!("column may be NULL at site {site} only"),
+                    columns: vec![column.name.clone()],
+                });
+                shape.compare_or_say_why(column, other);
+            }
+            Some(other) => shape.compare_or_say_why(column, other),
         }
     }
     for column in &secondary.columns {
@@ -72,6 +80,9 @@ pub(crate) fn shape(primary_site: &str, secondary_site: &str, selected: &Selecte
             shape.differs(format!("column exists at site {secondary_site} only"), &column.name);
         }
     }
+    shape
+        .differences
+        .extend(definitions(primary_site, secondary_site, primary, secondary));
     let changed_at = selected.settings.changed_at.as_ref();
     shape.changed_at = changed_at
         .filter(|name| find(primary, name).is_some() && find(secondary, name).is_some())
@@ -80,13 +91,45 @@ pub(crate) fn shape(primary_site: &str, secondary_site: &str, selected: &Selecte
 }
 
 impl Shape {
+    fn compare_or_say_why(&mut self, column: &Column, other: &Column) {
+        match column.not_comparable.as_ref().or(other.not_comparable.as_ref()) {
+            Some(reason) => self.not_comparable.push(format!("{} ({reason})", column.name)),
+            None => self.common.push(column.name.clone()),
+        }
+    }
+
     fn differs(&mut self, detail: String, column: &str) {
         self.differing.push(column.to_owned());
         self.differences.push(SchemaDifference {
+            class: Class::Schema,
             detail,
             columns: vec![column.to_owned()],
         });
     }
+}
+
+/// Indexes, constraints and the like that one side has more of than the other.
+fn definitions(
+    primary_site: &str,
+    secondary_site: &str,
+    primary: &Collection,
+    secondary: &Collection,
+) -> Vec<SchemaDifference> {
+    let more = |site: &str, here: &[Definition], there: &[Definition]| -> Vec<SchemaDifference> {
+        let count = |list: &[Definition], one: &Definition| list.iter().filter(|other| *other == one).count();
+        let mut told: Vec<&Definition> = here.iter().filter(|one| count(here, one) > count(there, one)).collect();
+        told.dedup();
+        told.into_iter()
+            .map(|one| SchemaDifference {
+                class: Class::Schema,
+                detail: format!("{} exists at site {site} only: {}", one.kind, one.text),
+                columns: Vec::new(),
+            })
+            .collect()
+    };
+    let mut differences = more(primary_site, &primary.definitions, &secondary.definitions);
+    differences.extend(more(secondary_site, &secondary.definitions, &primary.definitions));
+    differences
 }
 
 fn on_one_side(
@@ -102,6 +145,7 @@ fn on_one_side(
     };
     Shape {
         differences: vec![SchemaDifference {
+            class: Class::Schema,
             detail: format!("the collection exists at site {site} only"),
             columns: Vec::new(),
         }],
@@ -221,8 +265,10 @@ async fn look_again(
         .await
         .0
         .map_err(say)?;
-    let shapes = |list: &[Collection]| -> Vec<(String, Vec<Column>)> {
-        list.iter().map(|one| (one.name.clone(), one.columns.clone())).collect()
+    let shapes = |list: &[Collection]| -> Vec<(String, Vec<Column>, Vec<Definition>)> {
+        list.iter()
+            .map(|one| (one.name.clone(), one.columns.clone(), one.definitions.clone()))
+            .collect()
     };
     if shapes(&primary) != shapes(&again) {
         return Err("the primary's schema changed while it was being looked at".to_owned());

@@ -1,7 +1,7 @@
 //! What one process does for one pair: it plans, and it compares shards.
 
 use futures::{StreamExt, TryStreamExt};
-use stores::{Collection, End, Identity, Role};
+use stores::{Collection, End, Identity, Relation, Role};
 use tokio_util::sync::CancellationToken;
 
 use crate::attempt::Attempt;
@@ -16,7 +16,7 @@ use crate::retry::asked;
 use crate::run_plan::Shard;
 use crate::shard::Piece;
 use crate::workplace::Workplace;
-use crate::{KeySecret, Pair, ReconcileError, Request, schema};
+use crate::{FenceKind, KeySecret, Pair, ReconcileError, Request, schema};
 
 /// How a run is asked to end before it is complete.
 #[derive(Debug, Clone, Default)]
@@ -106,7 +106,17 @@ impl<'a> Session<'a> {
         }
         let instances = (primary.instance.as_str(), secondary.instance.as_str());
         let selected = schema::settle(self.pair, request, &self.link, instances, self.listener).await;
+        let needs_link = selected
+            .iter()
+            .any(|(one, _)| one.primary.as_ref().is_some_and(|side| side.is_counter))
+            && self.pair.relation == Relation::Replicating
+            && self.pair.fence != FenceKind::None;
+        let link = match needs_link {
+            true => self.link.prove(self.pair, limits, instances, self.listener).await,
+            false => Ok(()),
+        };
         let facts = Facts {
+            link,
             primary,
             secondary,
             is_logical: is_logical && !is_physical,

@@ -157,6 +157,7 @@ pub(crate) fn plan(disclosure: KeyDisclosure) -> Plan {
         bytes: Some(8_192),
         unreadable: None,
         is_canary: false,
+        ..Collection::default()
     };
     let rows = RowPlan {
         recipe: Recipe {

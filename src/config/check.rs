@@ -131,6 +131,12 @@ fn dataset_refers(config: &Config, spans: &Spans<'_>, name: &str, tables: &Table
             }
         }
     }
+    for (table, settings) in &tables.table {
+        if let Some(Err(reason)) = settings.filter.as_deref().map(stores::aurora::check_filter) {
+            let path = [&base[..], &["table", table, "where"]].concat();
+            return Err(spans.fault(&path, format!("the condition of table `{table}`: {reason}")));
+        }
+    }
     Ok(())
 }
 

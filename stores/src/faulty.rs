@@ -12,9 +12,9 @@ use futures::stream::{self, BoxStream};
 use tokio::sync::watch;
 
 use crate::{
-    Canary, CanaryReader, CanaryWriter, Catalog, ChunkDigest, Collection, End, Fence, Fork, Identify, Identity, Key,
-    KeyedBy, Listing, NativeStatus, Part, Position, Ranged, ReadRequest, Readings, Recipe, Reread, Result, ScanPart,
-    Scanned, Sighting, Sought, Status, StoreError, WriteOutcome,
+    Canary, CanaryReader, CanaryWriter, Catalog, ChunkDigest, Collection, Counter, End, Fence, Fork, Identify,
+    Identity, Key, KeyedBy, Listing, NativeStatus, Part, Position, Ranged, ReadRequest, Readings, Recipe, Reread,
+    Result, ScanPart, Scanned, Sighting, Sought, Status, StoreError, WriteOutcome,
 };
 
 /// The calls that can fail.
@@ -225,6 +225,10 @@ impl Identify for Faulty<dyn Identify> {
 impl Catalog for Faulty<dyn Catalog> {
     async fn collections(&self) -> Result<Vec<Collection>> {
         self.script.run(Call::Collections, self.inner.collections()).await
+    }
+
+    async fn counter(&self, collection: &Collection) -> Result<Counter> {
+        self.script.run(Call::Collections, self.inner.counter(collection)).await
     }
 }
 

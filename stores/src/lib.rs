@@ -34,7 +34,7 @@ mod status;
 use std::sync::Arc;
 
 pub use canary::{Canary, CanaryReader, CanaryWriter, Covers, Oddities, Sighting, Sought, WriteOutcome};
-pub use catalog::{Catalog, Collection, Column, KeyShape};
+pub use catalog::{Catalog, Collection, Column, Counter, Definition, KeyShape, Scope};
 pub use compare::{Class, Compare, Comparison};
 pub use digest::{ChunkDigest, DigestMode, Recipe, RowDigest};
 pub use encode::{Decimal, ENCODING_VERSION, NotDecimal, Value, column_digest, encode_row, key_bucket, row_digest};

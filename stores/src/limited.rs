@@ -13,8 +13,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::{
-    Catalog, ChunkDigest, Collection, End, Fence, Fork, Key, KeyedBy, Listing, NativeStatus, Part, Position, Ranged,
-    ReadRequest, Reading, Readings, Recipe, Reread, Result, ScanPart, Scanned, Status,
+    Catalog, ChunkDigest, Collection, Counter, End, Fence, Fork, Key, KeyedBy, Listing, NativeStatus, Part, Position,
+    Ranged, ReadRequest, Reading, Readings, Recipe, Reread, Result, ScanPart, Scanned, Status,
 };
 
 /// Rows of a listing that are paid for together: a pause for each of them would be shorter than a clock tells.
@@ -163,6 +163,10 @@ impl<T: ?Sized> Limited<T> {
 impl Catalog for Limited<dyn Catalog> {
     async fn collections(&self) -> Result<Vec<Collection>> {
         self.gate.ask(self.inner.collections()).await
+    }
+
+    async fn counter(&self, collection: &Collection) -> Result<Counter> {
+        self.gate.ask(self.inner.counter(collection)).await
     }
 }
 

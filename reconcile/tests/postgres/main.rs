@@ -2,6 +2,7 @@
 
 mod logical;
 mod setup;
+mod tables;
 
 use std::time::Duration;
 

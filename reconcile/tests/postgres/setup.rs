@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lab::{LogicalPair, PgOptions, PgPair, Planted, Workload, WorkloadOptions, demo};
-use reconcile::{FenceKind, Frame, KeyDisclosure, Limits, Pair, Request, Selected, Settings, State, Stop, Summary};
+use lab::{LogicalPair, PgOptions, PgPair, PgServer, Planted, Workload, WorkloadOptions, demo};
+use reconcile::{
+    Divergence, FenceKind, Frame, KeyDisclosure, Limits, Pair, Request, Selected, Settings, State, Stop, Summary,
+};
 use stores::aurora::{Auth, CanaryPlace, Config, Endpoint, Endpoints, InitSpec, Readable, Tls, open, open_logical};
 use stores::secret::Secret;
 use stores::{Collection, End, Relation};
@@ -160,6 +162,122 @@ impl Copies {
     }
 }
 
+/// Two servers that nothing links, with what a test makes in them.
+pub(crate) struct Strangers {
+    pub(crate) servers: [PgServer; 2],
+    config: Config,
+    secret: tempfile::TempDir,
+}
+
+impl Strangers {
+    pub(crate) async fn start() -> Self {
+        let one = || async { PgServer::start(PgOptions::with_database("app")).await.unwrap() };
+        let (a, b) = tokio::join!(one(), one());
+        let servers = [a, b];
+        let secret = tempfile::tempdir().unwrap();
+        let path = secret.path().join("password");
+        std::fs::write(&path, PASSWORD).unwrap();
+        let authorities = secret.path().join("authorities.pem");
+        let both: Vec<String> = servers
+            .iter()
+            .map(|server| std::fs::read_to_string(server.ca_file()).unwrap())
+            .collect();
+        std::fs::write(&authorities, both.concat()).unwrap();
+        let endpoints = |port: u16| Endpoints {
+            writer: format!("postgresql://driftline@127.0.0.1:{port}/app").parse().unwrap(),
+            reader: None,
+        };
+        let config = Config {
+            auth: Auth::Password(Secret::File(path)),
+            tls: Tls::CaFile(authorities),
+            canary: CanaryPlace::default(),
+            relation: Some(Relation::Independent),
+            writers: None,
+            sites: BTreeMap::from([
+                ("use1".to_owned(), endpoints(servers[0].port())),
+                ("usw2".to_owned(), endpoints(servers[1].port())),
+            ]),
+        };
+        for server in &servers {
+            let role =
+                format!("create role driftline login password '{PASSWORD}'; grant pg_read_all_data to driftline");
+            server.execute("app", &role).await.unwrap();
+        }
+        Self {
+            servers,
+            config,
+            secret,
+        }
+    }
+
+    /// Runs the statements at both.
+    pub(crate) async fn both(&self, sql: &str) {
+        for server in &self.servers {
+            server.execute("app", sql).await.unwrap();
+        }
+    }
+
+    /// Runs the statements at the secondary alone.
+    pub(crate) async fn there(&self, sql: &str) {
+        self.servers[1].execute("app", sql).await.unwrap();
+    }
+
+    pub(crate) fn ends(&self) -> Pair {
+        Pair {
+            primary: open(&self.config, "use1", Endpoint::Writer).unwrap(),
+            secondary: open(&self.config, "usw2", Endpoint::Writer).unwrap(),
+            relation: Relation::Independent,
+            fence: FenceKind::None,
+        }
+    }
+
+    pub(crate) async fn shutdown(self) {
+        for server in self.servers {
+            server.shutdown().await;
+        }
+        drop(self.secret);
+    }
+}
+
+/// Everything that either side has, with `settings` for the collections that are named.
+pub(crate) async fn everything(pair: &Pair, settings: &[(&str, Settings)]) -> Request {
+    let (primary, secondary) = (tables(&pair.primary).await, tables(&pair.secondary).await);
+    let mut names: Vec<&str> = primary.iter().chain(&secondary).map(|one| one.name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let find = |side: &[Collection], name: &str| side.iter().find(|one| one.name == name).cloned();
+    let set = |name: &str| settings.iter().find(|(of, _)| *of == name).map(|(_, set)| set.clone());
+    let selected = names.iter().map(|name| Selected {
+        primary: find(&primary, name),
+        secondary: find(&secondary, name),
+        settings: set(name).unwrap_or_default(),
+    });
+    Request {
+        selected: selected.collect(),
+        ..request(pair).await
+    }
+}
+
+/// What was confirmed, as it is recorded, and the summary.
+pub(crate) async fn divergences(pair: &Pair, request: &Request) -> (Vec<Divergence>, Summary) {
+    let folder = tempfile::tempdir().unwrap();
+    let running = reconcile::run(pair, request, folder.path(), |_| {}, Stop::default());
+    let (summary, path) = tokio::time::timeout(Duration::from_secs(240), running)
+        .await
+        .unwrap()
+        .unwrap();
+    let mut reader = journal::Reader::open(&path).unwrap();
+    let mut found = Vec::new();
+    for frame in reader.records::<Frame>() {
+        if let Frame::Divergence(one) = frame.unwrap()
+            && one.state == State::Confirmed
+        {
+            found.push(*one);
+        }
+    }
+    (found, summary)
+}
+
 /// The tables of the shop, cut into many small chunks.
 pub(crate) async fn request(pair: &Pair) -> Request {
     let (primary, secondary) = (tables(&pair.primary).await, tables(&pair.secondary).await);
@@ -169,7 +287,7 @@ pub(crate) async fn request(pair: &Pair) -> Request {
         secondary: find(&secondary, name),
         settings: Settings {
             changed_at: Some("updated_at".to_owned()),
-            exclude_columns: Vec::new(),
+            ..Settings::default()
         },
     });
     Request {

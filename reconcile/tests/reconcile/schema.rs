@@ -117,6 +117,7 @@ async fn excluded_columns_are_told_and_keys_cannot_be_excluded() {
     request.selected[0].settings = Settings {
         changed_at: Some("nowhere".to_owned()),
         exclude_columns: vec!["only_there".to_owned(), "value".to_owned(), "id".to_owned()],
+        ..Settings::default()
     };
     let outcome = run(&pair(&world, Relation::Independent), &request).await.unwrap();
     assert_eq!(outcome.summary.exit_code(), 0);

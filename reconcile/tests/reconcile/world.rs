@@ -245,6 +245,7 @@ pub(crate) fn collection() -> Collection {
         bytes: Some(8_192),
         unreadable: None,
         is_canary: false,
+        ..Collection::default()
     }
 }
 

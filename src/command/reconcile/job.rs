@@ -230,6 +230,7 @@ pub(super) async fn select(pair: &Pair, job: &Job<'_>) -> Result<(Vec<Selected>,
         if selection.selects(name) && !is_canary {
             let table = job.tables.table.get(name).cloned().unwrap_or_default();
             let settings = Settings {
+                scope: table.scope(),
                 changed_at: table.changed_at,
                 exclude_columns: table.exclude_columns,
             };

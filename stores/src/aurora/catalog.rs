@@ -11,6 +11,7 @@ use super::catalog_sql;
 use super::key_type::{KeyColumn, KeyType};
 use super::shape::{KNOWN_EXTENSION_TYPES, NESTING_MAX, Shape, built_in};
 use super::table::{Table, TableColumn, TableKind};
+use crate::{Definition, Scope};
 
 /// All user tables of one database, as one connection saw them.
 #[derive(Debug, Clone, Default)]
@@ -80,6 +81,7 @@ impl Schema {
         for row in client.query(catalog_sql::KEYS, &[]).await? {
             indexes.entry(row.try_get(0)?).or_default().push(RawIndex::read(&row)?);
         }
+        let mut definitions = definitions(client).await?;
         let mut tables: BTreeMap<String, Arc<Table>> = BTreeMap::new();
         let found = match client.query(catalog_sql::TABLES, &[]).await {
             // One table that somebody holds must not hide all others.
@@ -97,7 +99,8 @@ impl Schema {
                 &types,
                 &collations,
             );
-            let table = read_table(&row, &columns, key, &types)?;
+            let mut table = read_table(&row, &columns, key, &types)?;
+            table.definitions = definitions.remove(&oid).unwrap_or_default();
             match tables.entry(table.dotted()) {
                 Entry::Vacant(place) => {
                     place.insert(Arc::new(table));
@@ -140,7 +143,36 @@ fn read_table(
         bytes: bytes.and_then(|bytes| u64::try_from(bytes).ok()),
         blocks: blocks.and_then(|blocks| u64::try_from(blocks).ok()).unwrap_or(0),
         unreadable: unreadable(row, kind)?,
+        definitions: Vec::new(),
+        scope: Scope::default(),
     })
+}
+
+/// Indexes, constraints and extensions of each table, sorted.
+async fn definitions(client: &Client) -> Result<HashMap<u32, Vec<Definition>>, tokio_postgres::Error> {
+    let mut definitions: HashMap<u32, Vec<Definition>> = HashMap::new();
+    for row in client.query(catalog_sql::DEFINITIONS, &[]).await? {
+        let (kind, text): (&str, &str) = (row.try_get(1)?, row.try_get(2)?);
+        definitions.entry(row.try_get(0)?).or_default().push(Definition {
+            kind: kind.to_owned(),
+            text: if kind == "index" {
+                nameless(text)
+            } else {
+                text.to_owned()
+            },
+        });
+    }
+    definitions.values_mut().for_each(|of_table| of_table.sort());
+    Ok(definitions)
+}
+
+/// The definition of an index without its name and its table's: nobody relies on the first, and the second is known.
+fn nameless(index: &str) -> String {
+    match index.split_once(" USING ") {
+        Some((head, how)) if head.starts_with("CREATE UNIQUE ") => format!("unique using {how}"),
+        Some((_, how)) => format!("using {how}"),
+        None => index.to_owned(),
+    }
 }
 
 /// Why a table cannot be read as a whole, with the remedy.
@@ -498,6 +530,21 @@ async fn collations(client: &Client) -> Result<HashMap<u32, Collation>, tokio_po
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn indexes_are_told_apart_by_what_they_do() {
+        let of = |name: &str| {
+            nameless(&format!(
+                "CREATE UNIQUE INDEX {name} ON public.t USING btree (a, b DESC) WHERE (a > 0)"
+            ))
+        };
+        assert_eq!(of("one"), "unique using btree (a, b DESC) WHERE (a > 0)");
+        assert_eq!(of("one"), of("another"));
+        assert_ne!(
+            of("one"),
+            nameless("CREATE INDEX one ON public.t USING btree (a, b DESC) WHERE (a > 0)")
+        );
+    }
 
     #[test]
     fn an_order_without_a_version_has_no_identity() {

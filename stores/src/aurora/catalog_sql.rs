@@ -131,3 +131,22 @@ pub(crate) const DATABASE_COLLATION: &str = "select coalesce(pg_catalog.to_jsonb
 /// The actual version of the database's own collation (15 and later).
 pub(crate) const DATABASE_COLLATION_VERSION: &str = "select pg_catalog.pg_database_collation_actual_version(d.oid) \
      from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()";
+
+/// Table oid, kind and definition of indexes that back no constraint, of constraints (NOT NULL is told by the columns), and of extensions
+/// whose types the table uses.
+pub(crate) const DEFINITIONS: &str = concat!(
+    "with tables as (select c.oid from ",
+    user_tables!(),
+    ") select i.indrelid, 'index', pg_catalog.pg_get_indexdef(i.indexrelid) || case when i.indisvalid then '' else ' (invalid)' end \
+     from pg_catalog.pg_index i where i.indrelid in (select oid from tables) and not exists (select from pg_catalog.pg_constraint k \
+     where k.conindid = i.indexrelid and k.contype in ('p', 'u', 'x')) \
+     union all select k.conrelid, 'constraint', pg_catalog.pg_get_constraintdef(k.oid) from pg_catalog.pg_constraint k \
+     where k.conrelid in (select oid from tables) and k.contype in ('p', 'u', 'x', 'c', 'f') \
+     union all select distinct a.attrelid, 'extension', x.extname || ' ' || x.extversion from pg_catalog.pg_attribute a \
+     join pg_catalog.pg_type t on t.oid = a.atttypid \
+     join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass \
+     and d.objid in (t.oid, t.typelem, t.typbasetype) and d.deptype = 'e' \
+     and d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass \
+     join pg_catalog.pg_extension x on x.oid = d.refobjid \
+     where a.attnum > 0 and not a.attisdropped and a.attrelid in (select oid from tables)"
+);

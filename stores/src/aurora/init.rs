@@ -176,8 +176,9 @@ impl InitSpec {
                 Readable::AllIn { schema } => {
                     write!(
                         sql,
-                        "\ngrant select on all tables in schema {} to {role};",
-                        identifier(schema)
+                        "\ngrant select on all tables in schema {schema} to {role};\
+                         \ngrant select on all sequences in schema {schema} to {role};",
+                        schema = identifier(schema)
                     )
                 }
             };

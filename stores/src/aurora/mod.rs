@@ -8,8 +8,10 @@ mod catalog;
 mod catalog_sql;
 mod compare;
 mod config;
+mod counter;
 mod fault;
 mod fence;
+mod filter;
 mod global;
 mod identity;
 mod init;
@@ -38,6 +40,7 @@ mod url;
 use std::sync::Arc;
 
 pub use config::{Auth, CanaryPlace, Config, Endpoint, Endpoints, Tls};
+pub use filter::check_filter;
 pub use init::{InitSpec, InitStep, Readable, check_canary, init, init_sql};
 pub use open::{open, open_logical};
 pub use url::Url;

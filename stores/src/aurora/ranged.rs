@@ -115,7 +115,7 @@ impl Ranged for Tables {
         let condition = condition(self.key(&table, &tried)?, part)
             .map_err(|reason| StoreError::Unsupported(self.trouble(&tried, reason)))?;
         let expression = self.expression(recipe, &tried)?;
-        let source = format!("{} as {ROW} where {condition}", table.from());
+        let source = format!("{} as {ROW} where {}", table.from(), table.within(&condition));
         self.sum(&lease, &tried, expression, &source).await
     }
 
@@ -130,9 +130,10 @@ impl Ranged for Tables {
         let mut selected: Vec<String> = key.iter().map(|column| column.kind.canonical(&column.name)).collect();
         selected.push(expression.to_owned());
         let sql = format!(
-            "select {} from {} as {ROW} where {condition}",
+            "select {} from {} as {ROW} where {}",
             selected.join(", "),
-            table.from()
+            table.from(),
+            table.within(&condition)
         );
         let no_parameters: [(i64, tokio_postgres::types::Type); 0] = [];
         let rows = lease

@@ -1,7 +1,7 @@
 //! How the rows of one table are hashed in one run.
 
 use super::quote::{ROW, column, ident, literal};
-use super::send::{column_digest, row_digest};
+use super::send::{Hashed, column_digest, row_digest, semantic};
 use super::shape::{Shape, Simple};
 use super::table::Table;
 use crate::{DigestMode, Recipe};
@@ -23,21 +23,37 @@ pub(crate) fn recipe(table: &Table, columns: &[String], seed: u64) -> Result<Rec
         .cloned()
         .collect();
     names.extend_from_slice(columns);
-    let mut shapes: Vec<(&str, &Shape)> = Vec::with_capacity(names.len());
+    let semantic_names = &table.scope.semantic;
+    if let Some(name) = semantic_names.iter().find(|name| !names.contains(name)) {
+        return Err(format!(
+            "column {name} is to be compared as semantic, and is not compared at all"
+        ));
+    }
+    let mut hashed: Vec<Hashed<'_>> = Vec::with_capacity(names.len());
     for name in &names {
         let column = table.column(name).ok_or_else(|| format!("there is no column {name}"))?;
         if let Some(reason) = column.shape.not_comparable() {
             return Err(format!("column {name} cannot be compared ({reason}); exclude it"));
         }
-        shapes.push((name, &column.shape));
+        let is_semantic = semantic_names.contains(name);
+        if is_semantic {
+            semantic(&column.shape, "").map_err(|reason| {
+                format!(
+                    "column {name} of type {} cannot be compared as semantic: {reason}",
+                    column.type_name
+                )
+            })?;
+        }
+        hashed.push(Hashed {
+            name,
+            shape: &column.shape,
+            is_semantic,
+        });
     }
     Ok(Recipe {
         mode: DigestMode::Pushdown,
-        expression: row_digest(&shapes, seed),
-        column_expressions: shapes
-            .iter()
-            .map(|(name, shape)| column_digest(name, shape, seed))
-            .collect(),
+        expression: row_digest(&hashed, seed),
+        column_expressions: hashed.iter().map(|one| column_digest(*one, seed)).collect(),
         columns: names,
         key_columns,
         seed,
@@ -173,6 +189,8 @@ mod tests {
             bytes: None,
             blocks: 0,
             unreadable: None,
+            definitions: Vec::new(),
+            scope: crate::Scope::default(),
         }
     }
 

@@ -181,7 +181,7 @@ fn rows_sql(table: &Table, key: &[KeyColumn], request: &ReadRequest<'_>) -> std:
     for (index, asked) in request.keys.iter().enumerate() {
         values.push(format!("({index}, {})", literals(key, asked)?.join(", ")));
     }
-    let names: Vec<String> = (0..key.len()).map(|index| format!("k{index}")).collect();
+    let names: Vec<String> = (0..key.len()).map(|index| format!("driftline_k{index}")).collect();
     if values.is_empty() {
         return Ok("select 0 where false".to_owned());
     }
@@ -191,7 +191,7 @@ fn rows_sql(table: &Table, key: &[KeyColumn], request: &ReadRequest<'_>) -> std:
         .map(|(part, name)| format!("{} operator(pg_catalog.=) k.{name}", column(&part.name)))
         .collect();
     let mut selected = vec![
-        "k.n".to_owned(),
+        "k.driftline_n".to_owned(),
         format!("{ROW}.tableoid"),
         format!("{ROW}.ctid::pg_catalog.text"),
         format!("{ROW}.xmin::pg_catalog.text"),
@@ -217,12 +217,12 @@ fn rows_sql(table: &Table, key: &[KeyColumn], request: &ReadRequest<'_>) -> std:
         selected.push(format!("array[{}]::pg_catalog.text[]", texts.join(", ")));
     }
     Ok(format!(
-        "select {} from (values {}) as k(n, {}) join {} as {ROW} on {}",
+        "select {} from (values {}) as k(driftline_n, {}) join {} as {ROW} on {}",
         selected.join(", "),
         values.join(", "),
         names.join(", "),
         table.from(),
-        joined.join(" and ")
+        table.within(&joined.join(" and "))
     ))
 }
 

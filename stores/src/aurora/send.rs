@@ -146,9 +146,47 @@ struct Sent {
     condensed: Option<String>,
 }
 
-fn sent(name: &str, shape: &Shape, seed: u64) -> Sent {
+/// A column as a recipe has it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hashed<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) shape: &'a Shape,
+    /// Values that the type holds equal are equal, whatever their form.
+    pub(crate) is_semantic: bool,
+}
+
+/// One form for all values that the type holds equal: 1.0 and 1.00, -0 and 0, and a char(n) with and without its blanks.
+///
+/// # Errors
+/// The types that have one, in words.
+pub(crate) fn semantic(shape: &Shape, value: &str) -> Result<String, String> {
+    let name = match shape.base() {
+        Shape::Simple(simple) => simple.type_name.as_str(),
+        _ => "",
+    };
+    Ok(match name {
+        "numeric" => format!("pg_catalog.numeric_send(pg_catalog.trim_scale({value}))"),
+        "float4" | "float8" => format!("pg_catalog.{name}send(pg_catalog.{name}pl({value}, '0'::pg_catalog.{name}))"),
+        // The cast to text drops the blanks.
+        "bpchar" => format!("pg_catalog.textsend({value}::pg_catalog.text)"),
+        _ => return Err(
+            "values that are equal in more than one form are known of numeric, real, double precision and char(n) only"
+                .to_owned(),
+        ),
+    })
+}
+
+fn sent(hashed: Hashed<'_>, seed: u64) -> Sent {
+    let Hashed {
+        name,
+        shape,
+        is_semantic,
+    } = hashed;
     let value = column(name);
-    let full = send(shape, &value);
+    let full = match semantic(shape, &value) {
+        Ok(form) if is_semantic => form,
+        _ => send(shape, &value),
+    };
     match (is_wide(shape, &value), condensed(shape, &value, seed)) {
         (None, _) => Sent {
             form: full,
@@ -193,16 +231,13 @@ fn digest(columns: Vec<Sent>, seed: u64) -> String {
 }
 
 /// The digest of a row over `columns`. NULL if and only if one of its values is too wide to be hashed.
-pub(crate) fn row_digest(columns: &[(&str, &Shape)], seed: u64) -> String {
-    digest(
-        columns.iter().map(|(name, shape)| sent(name, shape, seed)).collect(),
-        seed,
-    )
+pub(crate) fn row_digest(columns: &[Hashed<'_>], seed: u64) -> String {
+    digest(columns.iter().map(|one| sent(*one, seed)).collect(), seed)
 }
 
 /// The digest of one column; NULL for NULL, and for a value that is too wide.
-pub(crate) fn column_digest(name: &str, shape: &Shape, seed: u64) -> String {
-    unless_null(&column(name), &digest(vec![sent(name, shape, seed)], seed))
+pub(crate) fn column_digest(hashed: Hashed<'_>, seed: u64) -> String {
+    unless_null(&column(hashed.name), &digest(vec![sent(hashed, seed)], seed))
 }
 
 #[cfg(test)]
@@ -210,12 +245,20 @@ mod tests {
     use super::super::shape::built_in;
     use super::*;
 
+    fn exact<'a>(name: &'a str, shape: &'a Shape) -> Hashed<'a> {
+        Hashed {
+            name,
+            shape,
+            is_semantic: false,
+        }
+    }
+
     #[test]
     fn a_row_is_one_element_of_the_hashed_array() {
         let int = built_in("int8", Some("int8send"));
         let float = built_in("float8", Some("float8send"));
         assert_eq!(
-            row_digest(&[("id", &int), ("a\"b", &float)], u64::MAX),
+            row_digest(&[exact("id", &int), exact("a\"b", &float)], u64::MAX),
             "pg_catalog.hash_array_extended(array[pg_catalog.record_send(row(pg_catalog.int8send(t.\"id\"), \
              pg_catalog.float8send(t.\"a\"\"b\")))], '-1'::pg_catalog.int8)"
         );

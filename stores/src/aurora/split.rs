@@ -56,7 +56,7 @@ pub(crate) async fn boundaries(
 
 /// Every n-th key. The first key of the table is no boundary: the first range is open below.
 fn exact(table: &Table, key: &[KeyColumn], rows_per_chunk: u64) -> String {
-    let source = format!("{} as {ROW}", table.from());
+    let source = format!("{} as {ROW} where {}", table.from(), table.within("true"));
     let is_boundary = format!("pg_catalog.int8eq(pg_catalog.int8mod(x.n, '{rows_per_chunk}'::pg_catalog.int8), 0)");
     numbered(key, &source, &is_boundary)
 }
@@ -71,10 +71,13 @@ fn sampled(table: &Table, key: &[KeyColumn], rows_per_chunk: u64, rows: u64) -> 
     let one_of = (read / (chunks * ROWS_PER_CHUNK)).clamp(1, ONE_OF_MAX);
     let source = format!(
         "{} as {ROW} tablesample system ({}.{:02}) repeatable ({SAMPLE_SEED}) \
-         where pg_catalog.int4eq(pg_catalog.int4mod(pg_catalog.hashtext({ROW}.ctid::pg_catalog.text), {one_of}), 0)",
+         where {}",
         table.from(),
         share / 100,
-        share % 100
+        share % 100,
+        table.within(&format!(
+            "pg_catalog.int4eq(pg_catalog.int4mod(pg_catalog.hashtext({ROW}.ctid::pg_catalog.text), {one_of}), 0)"
+        ))
     );
     let part = |n: &str| format!("pg_catalog.int8div(pg_catalog.int8mul({n}, '{chunks}'::pg_catalog.int8), x.total)");
     let is_boundary = format!(

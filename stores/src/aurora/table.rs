@@ -3,7 +3,7 @@
 use super::key_type::{KeyColumn, order_identity};
 use super::quote::ident;
 use super::shape::Shape;
-use crate::{Collection, Column, KeyShape};
+use crate::{Collection, Column, Definition, KeyShape, Scope};
 
 /// A table with everything that SQL for it needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,10 @@ pub(crate) struct Table {
     pub(crate) blocks: u64,
     /// Why it cannot be read as a whole, with the remedy.
     pub(crate) unreadable: Option<String>,
+    /// Its indexes, constraints, and the extensions of its types.
+    pub(crate) definitions: Vec<Definition>,
+    /// What of it is compared, and how.
+    pub(crate) scope: Scope,
 }
 
 /// What holds rows.
@@ -75,6 +79,14 @@ impl Table {
         format!("{only}{}.{}", ident(&self.schema), ident(&self.name))
     }
 
+    /// `condition`, and that the row is in the scope of the comparison.
+    pub(crate) fn within(&self, condition: &str) -> String {
+        match &self.scope.filter {
+            None => condition.to_owned(),
+            Some(filter) => format!("({condition}) and ({filter}\n)"),
+        }
+    }
+
     /// The column of this name.
     pub(crate) fn column(&self, name: &str) -> Option<&TableColumn> {
         self.columns.iter().find(|column| column.name == name)
@@ -103,6 +115,9 @@ impl Table {
             bytes: self.bytes,
             unreadable: self.unreadable.clone(),
             is_canary: (self.schema.as_str(), self.name.as_str()) == CANARY_TABLE,
+            is_counter: false,
+            definitions: self.definitions.clone(),
+            scope: self.scope.clone(),
         }
     }
 }

@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 
 use super::catalog::Schema;
+use super::counter;
+use super::filter::check_filter;
 use super::key_type::KeyColumn;
 use super::marks::{CARRIED, Marks, NOT_CARRIED};
 use super::session::{Lease, Sessions};
 use super::table::Table;
-use crate::{Catalog, Collection, Result, StoreError, Trouble};
+use crate::{Catalog, Collection, Counter, Result, StoreError, Trouble};
 
 /// What tells how far a reading reaches.
 #[derive(Debug, Clone)]
@@ -81,10 +83,21 @@ impl Tables {
                     .hint("it was dropped or renamed since the catalog was read"),
             )
         })?;
-        match &table.unreadable {
-            Some(reason) => Err(StoreError::Denied(self.trouble(tried, reason.clone()))),
-            None => Ok(table),
+        if let Some(reason) = &table.unreadable {
+            return Err(StoreError::Denied(self.trouble(tried, reason.clone())));
         }
+        if table.scope == collection.scope {
+            return Ok(table);
+        }
+        if let Some(filter) = &collection.scope.filter {
+            check_filter(filter).map_err(|reason| {
+                StoreError::Config(self.trouble(tried, format!("the condition `where`: {reason}")))
+            })?;
+        }
+        Ok(Arc::new(Table {
+            scope: collection.scope.clone(),
+            ..Table::clone(&table)
+        }))
     }
 
     /// The key of `table`.
@@ -123,6 +136,14 @@ impl Catalog for Tables {
     async fn collections(&self) -> Result<Vec<Collection>> {
         let lease = self.lease().await?;
         let schema = self.load(&lease).await?;
-        Ok(schema.tables.values().map(|table| table.collection()).collect())
+        let mut collections: Vec<Collection> = schema.tables.values().map(|table| table.collection()).collect();
+        collections.extend(counter::collections(&lease).await?);
+        collections.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(collections)
+    }
+
+    async fn counter(&self, collection: &Collection) -> Result<Counter> {
+        let lease = self.lease().await?;
+        counter::read(&lease, self.site(), collection).await
     }
 }

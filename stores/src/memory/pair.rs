@@ -227,6 +227,7 @@ impl Pair {
             bytes: None,
             unreadable: None,
             is_canary: false,
+            ..Collection::default()
         };
         let rows = std::collections::BTreeMap::new();
         let table = Table { collection, rows };

@@ -52,6 +52,7 @@ async fn missing_rights_and_missing_tables_are_told_apart() {
         bytes: None,
         unreadable: None,
         is_canary: false,
+        ..Collection::default()
     };
     let missing = ranged(&one.end).digest(&unknown, &made, &Part::ALL).await.unwrap_err();
     assert_eq!(missing.kind(), "not_found", "{missing}");

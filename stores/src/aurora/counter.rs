@@ -1,0 +1,96 @@
+//! Sequences: where they stand.
+
+use super::quote::literal;
+use super::session::Lease;
+use crate::{Collection, Counter, Definition, KeyShape, Result, StoreError, Trouble};
+
+/// schema, name, whether this role may look at it, definition.
+const SEQUENCES: &str = "\
+select n.nspname::text, c.relname::text,
+       pg_catalog.has_schema_privilege(n.oid, 'usage') and pg_catalog.has_sequence_privilege(c.oid, 'select'),
+       pg_catalog.format('%s from %s to %s by %s, start %s, cache %s%s', pg_catalog.format_type(s.seqtypid, null), s.seqmin, s.seqmax,
+                         s.seqincrement, s.seqstart, s.seqcache, case when s.seqcycle then ', cycles' else '' end)
+from pg_catalog.pg_sequence s join pg_catalog.pg_class c on c.oid = s.seqrelid
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where c.relpersistence = 'p' and n.nspname <> 'information_schema' and n.nspname not like 'pg\\_%'
+order by 1, 2";
+
+/// Where it stands, how it steps, and the column that it feeds: quoted table and column.
+fn standing(name: &str) -> String {
+    format!(
+        "select pg_catalog.pg_sequence_last_value(c.oid), s.seqincrement, s.seqcache, s.seqcycle, \
+         (select pg_catalog.quote_ident(tn.nspname) || '.' || pg_catalog.quote_ident(t.relname) from pg_catalog.pg_class t \
+          join pg_catalog.pg_namespace tn on tn.oid = t.relnamespace where t.oid = d.refobjid), \
+         (select pg_catalog.quote_ident(a.attname) from pg_catalog.pg_attribute a \
+          where a.attrelid = d.refobjid and a.attnum = d.refobjsubid) \
+         from pg_catalog.pg_sequence s join pg_catalog.pg_class c on c.oid = s.seqrelid \
+         join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
+         left join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = c.oid \
+         and d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.deptype in ('a', 'i') and d.refobjsubid > 0 \
+         where n.nspname || '.' || c.relname = {}",
+        literal(name)
+    )
+}
+
+/// Every sequence, as a collection without rows.
+pub(crate) async fn collections(lease: &Lease) -> Result<Vec<Collection>> {
+    let failed = |error| lease.trouble("list the sequences", error);
+    let rows = lease.query_typed(SEQUENCES, &[]).await.map_err(failed)?;
+    let collection = |row: &tokio_postgres::Row| -> std::result::Result<Collection, tokio_postgres::Error> {
+        let (schema, name): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
+        let is_readable: bool = row.try_get(2)?;
+        Ok(Collection {
+            name: format!("{schema}.{name}"),
+            kind: "sequence".to_owned(),
+            key: KeyShape::Unusable("a sequence has no rows; its position is compared".to_owned()),
+            unreadable: (!is_readable).then(|| {
+                "this role may not look at this sequence; `grant select on sequence ... to` the role".to_owned()
+            }),
+            is_counter: true,
+            definitions: vec![Definition {
+                kind: "sequence".to_owned(),
+                text: row.try_get(3)?,
+            }],
+            ..Collection::default()
+        })
+    };
+    rows.iter().map(|row| collection(row).map_err(failed)).collect()
+}
+
+/// Where `collection` stands now.
+pub(crate) async fn read(lease: &Lease, site: &str, collection: &Collection) -> Result<Counter> {
+    let tried = format!("read where {} stands", collection.name);
+    let failed = |error| lease.trouble(&tried, error);
+    let rows = lease
+        .query_typed(&standing(&collection.name), &[])
+        .await
+        .map_err(failed)?;
+    let [row] = rows.as_slice() else {
+        return Err(StoreError::NotFound(Trouble::new(
+            site,
+            &tried,
+            format!("{} sequences have this name", rows.len()),
+        )));
+    };
+    let increment: i64 = row.try_get(1).map_err(failed)?;
+    let feeds: (Option<&str>, Option<&str>) = (row.try_get(4).map_err(failed)?, row.try_get(5).map_err(failed)?);
+    let in_use = match feeds {
+        (Some(table), Some(column)) => {
+            let extreme = if increment < 0 { "min" } else { "max" };
+            let sql = format!("select pg_catalog.{extreme}(t.{column})::pg_catalog.int8 from {table} as t");
+            let rows = lease.query_typed(&sql, &[]).await.map_err(failed)?;
+            match rows.first() {
+                Some(row) => row.try_get(0).map_err(failed)?,
+                None => None,
+            }
+        }
+        _ => None,
+    };
+    Ok(Counter {
+        last: row.try_get(0).map_err(failed)?,
+        increment,
+        cache: row.try_get(2).map_err(failed)?,
+        cycles: row.try_get(3).map_err(failed)?,
+        in_use,
+    })
+}
