@@ -39,11 +39,9 @@ pub fn check_filter(condition: &str) -> Result<(), String> {
     let mut rest = condition.chars().peekable();
     while let Some(next) = rest.next() {
         match next {
-            '\'' | '"' => {
-                // A doubled quote ends one text and begins the next.
-                if !rest.by_ref().any(|other| other == next) {
-                    return Err(format!("a {next} is not closed"));
-                }
+            // A doubled quote ends one text and begins the next.
+            '\'' | '"' if !rest.by_ref().any(|other| other == next) => {
+                return Err(format!("a {next} is not closed"));
             }
             '(' => open += 1,
             ')' => {
