@@ -317,6 +317,7 @@ fn compared(
             let why = match &planned.work {
                 Work::NotVerified(reason) | Work::Skipped(reason) => reason.clone(),
                 Work::OnOneSide => "it is on one side only".to_owned(),
+                Work::Counted => "it is a counter and has no rows".to_owned(),
                 Work::Compare(_) => "a side of it is missing in the plan".to_owned(),
             };
             Err(ReconcileError::OtherPlan(format!("{name} cannot be looked at: {why}")))
