@@ -98,7 +98,7 @@ pub(crate) struct Defaults {
     pub(crate) reconcile: Reconcile,
 }
 
-/// How reconciliation shows keys.
+/// How reconciliation shows keys, where it hashes rows, and how gently it goes.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Reconcile {
@@ -108,6 +108,24 @@ pub(crate) struct Reconcile {
     /// The key of the hash, wanted with `keys = "hashed"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) key_hash: Option<Secret>,
+    /// `pushdown`, `client` or `auto`.
+    #[serde(default)]
+    pub(crate) digest: reconcile::DigestChoice,
+    /// How long a side should take for one chunk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) chunk_target: Option<jiff::SignedDuration>,
+    /// Chunks that are compared at the same time; one statement each at each site.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) parallel: Option<std::num::NonZeroUsize>,
+    /// Rows that are compared in a second, at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rows_per_second: Option<std::num::NonZeroU64>,
+    /// No chunk is begun while the secondary is further behind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) max_lag: Option<jiff::SignedDuration>,
+    /// No chunk is begun while more sessions of others are active at a site.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) max_load: Option<u64>,
 }
 
 /// How to reach one store on each site.
@@ -160,6 +178,9 @@ pub(crate) struct Table {
     /// The column that tells when a row last changed: evidence of origin after a failover.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) changed_at: Option<String>,
+    /// Tables with a higher one are compared before others; 0 unless stated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) priority: Option<i32>,
     /// Columns that may differ; named in the coverage's scope.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) exclude_columns: Vec<String>,

@@ -1,19 +1,20 @@
 //! One chunk: digests of both sides, and if they differ its keys.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
 
 use futures::StreamExt;
-use stores::{ChunkDigest, Collection, End, Identity, KEYS_PER_READ_MAX, Part, Relation, Role, StoreError, Trouble};
+use stores::{Collection, DigestMode, Identity, KEYS_PER_READ_MAX, KeptRows, Part, Relation, Role, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::disclose::Disclosure;
 use crate::narrow::{Passes, Sides};
+use crate::one_side::{self, Streak};
+use crate::pace::Pacer;
 use crate::plan::RowPlan;
 use crate::progress::{Event, Listener};
 use crate::recheck::{Decided, Recheck};
 use crate::record::{Counts, Recorder};
-use crate::retry::{answered, asked, patiently, rest};
+use crate::retry::{asked, rest};
 use crate::told::Teller;
 use crate::{Chunk, ChunkState, ForkEvidence, Frame, Limits, Pair, State};
 
@@ -39,8 +40,20 @@ pub(crate) struct Comparison<'a> {
     pub(crate) recorder: &'a Recorder,
     pub(crate) listener: Listener<'a>,
     pub(crate) shutdown: &'a CancellationToken,
+    pub(crate) pacer: &'a Pacer,
+    /// Whether chunks of this collection keep differing.
+    pub(crate) streak: &'a Streak,
     /// Why no chunk can be compared by this plan any more.
     pub(crate) unfit: Option<&'a str>,
+}
+
+/// What one look at both sides shows.
+enum Seen {
+    Equal,
+    /// Equal, and both moved in between.
+    Moving,
+    /// The rows of both sides, if they were kept.
+    Different(Option<(KeptRows, KeptRows)>),
 }
 
 /// Why a chunk was not brought to its end.
@@ -76,7 +89,7 @@ impl Comparison<'_> {
             None => tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => return Ok(false),
-                ended = self.compare(&mut chunk, &counts) => ended,
+                ended = self.paced(&mut chunk, &counts) => ended,
             },
         };
         let counts = counts.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -130,21 +143,36 @@ impl Comparison<'_> {
         }
     }
 
+    async fn paced(&self, chunk: &mut Chunk, counts: &Mutex<Counts>) -> Result<(), Stop> {
+        self.pacer.admit(self.pair, self.limits).await.map_err(Stop::Failed)?;
+        let ended = self.compare(chunk, counts).await;
+        let rows = chunk.primary.map_or(0, |digest| digest.count);
+        self.pacer.took(rows, self.limits).await;
+        ended
+    }
+
     /// Looks until the digests are equal or keys were found that explain why they are not. That listings agree is no proof alone:
     /// what a listing leaves out would be equal by silence.
     async fn compare(&self, chunk: &mut Chunk, counts: &Mutex<Counts>) -> Result<(), Stop> {
-        for _ in 0..LOOKS_MAX {
-            if self.is_equal(chunk).await? {
-                return Ok(());
-            }
-            if chunk.primary == chunk.secondary {
-                continue;
+        for look in 0..LOOKS_MAX {
+            let rows = match self.look(chunk).await? {
+                Seen::Equal => {
+                    if look == 0 {
+                        self.streak.saw(false);
+                    }
+                    return Ok(());
+                }
+                Seen::Moving => continue,
+                Seen::Different(rows) => rows,
+            };
+            if look == 0 {
+                self.streak.saw(true);
             }
             (self.listener)(Event::Narrowing {
                 collection: self.name.to_owned(),
                 chunk_id: chunk.chunk_id,
             });
-            if self.narrow(chunk, counts).await? > 0 {
+            if self.narrow(chunk, rows, counts).await? > 0 {
                 return Ok(());
             }
         }
@@ -156,41 +184,47 @@ impl Comparison<'_> {
     /// Digests both sides, and on equal digests of copies without a link once more: the two digests are not of one instant, and two
     /// counters that differ always can be read as equal when both move in between. Only if nothing moved was there an instant at
     /// which both sides were equal. Behind a link the reading of the secondary is one of the primary's past, whatever the instant.
-    async fn is_equal(&self, chunk: &mut Chunk) -> Result<bool, Stop> {
-        self.digest(chunk).await?;
+    async fn look(&self, chunk: &mut Chunk) -> Result<Seen, Stop> {
+        // Rows that were read are kept: where they differ, nothing is read a second time.
+        let keep = self.rows.recipe.mode == DigestMode::Client || self.streak.goes_on();
+        let rows = self.digest(chunk, keep).await?;
         let first = (chunk.primary, chunk.secondary);
-        if first.0 != first.1 || self.pair.relation == Relation::Replicating {
-            return Ok(first.0 == first.1);
+        if first.0 != first.1 {
+            return Ok(Seen::Different(rows));
         }
-        self.digest(chunk).await?;
-        Ok((chunk.primary, chunk.secondary) == first)
+        if self.pair.relation == Relation::Replicating {
+            return Ok(Seen::Equal);
+        }
+        let rows = self.digest(chunk, false).await?;
+        Ok(match (chunk.primary, chunk.secondary) {
+            again if again == first => Seen::Equal,
+            (primary, secondary) if primary == secondary => Seen::Moving,
+            _ => Seen::Different(rows),
+        })
     }
 
-    async fn digest(&self, chunk: &mut Chunk) -> Result<(), Stop> {
-        let part = &chunk.part;
-        let both = async || {
-            let (primary, secondary) = futures::join!(
-                self.digest_side(&self.pair.primary, self.primary, part),
-                self.digest_side(&self.pair.secondary, self.secondary, part)
-            );
-            Ok((primary?, secondary?))
-        };
+    async fn digest(&self, chunk: &mut Chunk, keep: bool) -> Result<Option<(KeptRows, KeptRows)>, Stop> {
+        let (part, recipe) = (&chunk.part, &self.rows.recipe);
         let read_at_us = crate::now_us();
-        let (digests, attempts) = patiently(self.limits, both).await;
-        chunk.attempts += attempts;
-        let (primary, secondary) = digests?;
-        (chunk.primary, chunk.primary_us) = (Some(primary.0), Some(primary.1));
-        (chunk.secondary, chunk.secondary_us) = (Some(secondary.0), Some(secondary.1));
+        let (primary, secondary) = futures::join!(
+            one_side::look((&self.pair.primary, self.primary), recipe, part, keep, self.limits),
+            one_side::look((&self.pair.secondary, self.secondary), recipe, part, keep, self.limits)
+        );
+        chunk.attempts += primary.1.max(secondary.1);
+        let (primary, secondary) = (primary.0?, secondary.0?);
+        (chunk.primary, chunk.primary_us) = (Some(primary.digest), Some(primary.took_us));
+        (chunk.secondary, chunk.secondary_us) = (Some(secondary.digest), Some(secondary.took_us));
         chunk.read_at_us = read_at_us;
         // After the digests: what began to lead elsewhere, or was promoted meanwhile, is noticed before they count.
-        let (primary, secondary) = identities(self.pair, self.limits).await?;
-        if primary.same_data(&secondary) {
-            let instance = secondary.instance;
+        let (at_primary, at_secondary) = identities(self.pair, self.limits).await?;
+        if at_primary.same_data(&at_secondary) {
+            let instance = at_secondary.instance;
             return Err(Stop::Failed(format!(
                 "same_data: both sites now reach instance {instance}"
             )));
         }
-        self.roles_hold(&primary, &secondary)
+        self.roles_hold(&at_primary, &at_secondary)?;
+        Ok(primary.rows.zip(secondary.rows))
     }
 
     /// A site that took another role since the plan was made is not what it is compared as. Above all a secondary that was promoted
@@ -210,28 +244,19 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    async fn digest_side(&self, end: &End, collection: &Collection, part: &Part) -> stores::Result<(ChunkDigest, u64)> {
-        let Some(ranged) = &end.ranged else {
-            let tried = format!("digest {}", collection.name);
-            return Err(StoreError::Unsupported(Trouble::new(
-                &end.site,
-                tried,
-                "this store gives no digests",
-            )));
-        };
-        let begun = Instant::now();
-        let digest = ranged.digest(collection, &self.rows.recipe, part);
-        let digest = answered(self.limits, &end.site, digest).await?;
-        Ok((digest, u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX)))
-    }
-
-    /// Finds and decides the keys of a different chunk, pass by pass; gives how many were looked at.
-    async fn narrow(&self, chunk: &Chunk, counts: &Mutex<Counts>) -> Result<usize, Stop> {
+    /// Finds and decides the keys of a different chunk, pass by pass, from its kept rows if there are; gives how many were looked at.
+    async fn narrow(
+        &self,
+        chunk: &Chunk,
+        rows: Option<(KeptRows, KeptRows)>,
+        counts: &Mutex<Counts>,
+    ) -> Result<usize, Stop> {
         let sides = Sides {
             primary: (&self.pair.primary, self.primary),
             secondary: (&self.pair.secondary, self.secondary),
             recipe: &self.rows.recipe,
             part: &chunk.part,
+            kept: rows.as_ref(),
         };
         let batch = if self.recheck.values {
             KEYS_WITH_VALUES

@@ -9,7 +9,7 @@ use std::collections::hash_map::Entry;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use futures::StreamExt;
-use stores::{Collection, End, Key, KeyValue, Listing, Part, Recipe, Result, RowDigest, StoreError, Trouble};
+use stores::{Collection, End, KeptRows, Key, KeyValue, Listing, Part, Recipe, Result, RowDigest, StoreError, Trouble};
 
 use crate::Limits;
 use crate::retry::answered;
@@ -36,6 +36,8 @@ pub(crate) struct Sides<'a> {
     pub(crate) secondary: (&'a End, &'a Collection),
     pub(crate) recipe: &'a Recipe,
     pub(crate) part: &'a Part,
+    /// The rows of both sides, where one look has kept them: then nothing is listed.
+    pub(crate) kept: Option<&'a (KeptRows, KeptRows)>,
 }
 
 /// The keys whose hash ends in these bits.
@@ -79,7 +81,10 @@ impl Passes {
     /// Of either listing, also in mid-stream: then nothing is known of that slice, and it is tried again by the next call.
     pub(crate) async fn next(&mut self, sides: Sides<'_>, limits: &Limits) -> Result<Option<Vec<Candidate>>> {
         while let Some(slice) = self.open.last().copied() {
-            let joined = join(sides, slice, limits).await?;
+            let joined = match sides.kept {
+                Some((primary, secondary)) => join_kept(primary, secondary, slice, limits).ok_or_else(|| unreadable(sides))?,
+                None => join(sides, slice, limits).await?,
+            };
             self.open.pop();
             match joined {
                 Some(candidates) => return Ok(Some(candidates)),
@@ -98,6 +103,54 @@ fn too_heavy(sides: Sides<'_>) -> StoreError {
         tried,
         "its keys are too long for the bounded join",
     ))
+}
+
+fn unreadable(sides: Sides<'_>) -> StoreError {
+    let (end, collection) = sides.primary;
+    let tried = format!("join the rows of {}", collection.name);
+    StoreError::Corrupt(Trouble::new(&end.site, tried, "a kept key cannot be read"))
+}
+
+/// As [`join`], of rows that were kept. `None`: one of them has no key; `Some(None)`: it does not fit.
+///
+/// Most rows stand at the same place on both sides; what does is done with before anything is put into a table.
+fn join_kept(primary: &KeptRows, secondary: &KeptRows, slice: Slice, limits: &Limits) -> Option<Option<Vec<Candidate>>> {
+    let mut join = Join::default();
+    let (mut at_primary, mut at_secondary) = (0, 0);
+    while at_primary < primary.len() || at_secondary < secondary.len() {
+        let is_alike = |ours: usize, theirs: usize| {
+            let keys = (primary.packed_key(ours), secondary.packed_key(theirs));
+            keys.0.is_some() && keys.0 == keys.1
+        };
+        // A row that one side lacks moves all the others by one place: such a step is taken on one side alone.
+        if !is_alike(at_primary, at_secondary) {
+            if is_alike(at_primary + 1, at_secondary) {
+                join.take_kept(Column::Primary, primary, at_primary, slice)?;
+                at_primary += 1;
+                continue;
+            }
+            if is_alike(at_primary, at_secondary + 1) {
+                join.take_kept(Column::Secondary, secondary, at_secondary, slice)?;
+                at_secondary += 1;
+                continue;
+            }
+        }
+        let is_same = is_alike(at_primary, at_secondary) && primary.digest(at_primary) == secondary.digest(at_secondary);
+        if !is_same {
+            if at_primary < primary.len() {
+                join.take_kept(Column::Primary, primary, at_primary, slice)?;
+            }
+            if at_secondary < secondary.len() {
+                join.take_kept(Column::Secondary, secondary, at_secondary, slice)?;
+            }
+        }
+        at_primary = (at_primary + 1).min(primary.len());
+        at_secondary = (at_secondary + 1).min(secondary.len());
+        if join.bytes > limits.narrow_bytes_max {
+            return Some(None);
+        }
+    }
+    Some(Some(join.finish()))
 }
 
 /// Joins one slice of both listings. `None`: it does not fit.
@@ -181,6 +234,15 @@ enum Unmet {
 }
 
 impl Join {
+    /// Takes row `at` of `rows`, if it is of the slice. `None`: it cannot be read.
+    fn take_kept(&mut self, column: Column, rows: &KeptRows, at: usize, slice: Slice) -> Option<()> {
+        let (key, digest) = rows.key(at).zip(rows.digest(at))?;
+        if slice.holds(&key) {
+            self.take(column, key, digest);
+        }
+        Some(())
+    }
+
     fn take(&mut self, column: Column, key: Key, digest: RowDigest) {
         let weight = weight(&key);
         match self.unmet.entry(key) {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use stores::{Collection, End, Identity, Key, KeyRange, KeyShape, Part, Recipe, Relation, StoreError};
 
 use crate::counter;
+use crate::measure::{self, Way};
 use crate::retry::asked;
 use crate::schema::{self, SchemaDifference, Shape};
 use crate::{FenceKind, ForkEvidence, KeyDisclosure, Limits, Look, NotSelected, Pair, Request, Selected, Settings};
@@ -256,7 +257,11 @@ async fn collection(
         }
     } else if let (Some(primary), Some(secondary)) = (&planned.primary, &planned.secondary) {
         match rows(pair, limits, primary, secondary, &shape.common, &planned.settings).await {
-            Ok(rows) => Work::Compare(Box::new(rows)),
+            Ok((rows, said)) => {
+                let scope = [planned.scope.as_str(), said.as_str()];
+                planned.scope = scope.into_iter().filter(|words| !words.is_empty()).collect::<Vec<_>>().join("; ");
+                Work::Compare(Box::new(rows))
+            }
             Err(reason) => Work::NotVerified(reason),
         }
     } else {
@@ -304,7 +309,7 @@ fn scope(settings: &Settings, shape: &Shape) -> String {
     words.join("; ")
 }
 
-/// Plans the comparison of rows, or says why there can be none.
+/// Plans the comparison of rows, with what is to be said of it, or says why there can be none.
 async fn rows(
     pair: &Pair,
     limits: &Limits,
@@ -312,7 +317,7 @@ async fn rows(
     secondary: &Collection,
     common: &[String],
     settings: &Settings,
-) -> Result<RowPlan, String> {
+) -> Result<(RowPlan, String), String> {
     for (end, side) in [(&pair.primary, primary), (&pair.secondary, secondary)] {
         if let Some(reason) = &side.unreadable {
             return Err(format!("unreadable: site {}: {reason}", end.site));
@@ -327,44 +332,100 @@ async fn rows(
         .await
         .0
         .map_err(failed)?;
-    let known = asked(limits, &pair.primary.site, || at_primary.known_answer(primary, &recipe))
-        .await
-        .0
-        .map_err(failed)?;
-    let other = asked(limits, &pair.secondary.site, || {
-        at_secondary.known_answer(secondary, &recipe)
-    })
-    .await
-    .0
-    .map_err(failed)?;
-    if known != other {
-        return Err(
-            "digest_differs: both ends hash the same fixed row differently, so their digests cannot be compared"
-                .to_owned(),
-        );
+    let ways = ways(pair, limits, (primary, secondary), &recipe).await?;
+    let (mut cut, mut said) = (Cut::Buckets(buckets(primary, secondary)), String::new());
+    let mut way = None;
+    if orders_alike {
+        let split = async |rows_per_chunk: u64| {
+            let rows_per_chunk = rows_per_chunk.max(primary.rows_estimate.unwrap_or(0) / RANGES_MAX);
+            let split = asked(limits, &pair.primary.site, || at_primary.split(primary, rows_per_chunk));
+            split.await.0.map_err(failed)
+        };
+        let mut boundaries = split(limits.rows_per_chunk).await?;
+        match unserved(pair, limits, (primary, secondary), &recipe, &boundaries).await? {
+            Some(reason) => said = format!("by buckets of keys, for no index serves their ranges: {reason}"),
+            None => {
+                if primary.rows_estimate.unwrap_or(0) >= limits.pace.measured_rows_min && !boundaries.is_empty() {
+                    let sides = (primary, secondary);
+                    let (chosen, wanted) = measure::choose(pair, limits, sides, ways.clone(), &boundaries).await;
+                    way = chosen;
+                    if measure::is_other_size(limits.rows_per_chunk, wanted) {
+                        boundaries = split(wanted).await?;
+                    }
+                }
+                cut = Cut::Ranges(boundaries);
+            }
+        }
     }
-    let cut = if orders_alike {
-        let rows_per_chunk = limits
-            .rows_per_chunk
-            .max(primary.rows_estimate.unwrap_or(0) / RANGES_MAX);
-        Cut::Ranges(
-            asked(limits, &pair.primary.site, || at_primary.split(primary, rows_per_chunk))
-                .await
-                .0
-                .map_err(failed)?,
-        )
-    } else {
-        Cut::Buckets(buckets(primary, secondary))
+    let Some(Way { recipe, known_answer }) = way.or_else(|| ways.into_iter().next()) else {
+        return Err("unsupported: this store does not hash where it was asked to".to_owned());
     };
-    Ok(RowPlan {
+    let row_plan = RowPlan {
         recipe,
-        known_answer: known,
+        known_answer,
         cut,
         changed_at: settings
             .changed_at
             .clone()
             .filter(|column| has_column(primary, column) && has_column(secondary, column)),
-    })
+    };
+    Ok((row_plan, said))
+}
+
+/// The ways of hashing that are wanted and that both ends do alike.
+async fn ways(
+    pair: &Pair,
+    limits: &Limits,
+    (primary, secondary): (&Collection, &Collection),
+    recipe: &Recipe,
+) -> Result<Vec<Way>, String> {
+    let mut ways = Vec::new();
+    let wanted = measure::modes(limits.pace.digest, recipe);
+    let is_offered = !wanted.is_empty();
+    for recipe in wanted {
+        let known = known_answer(limits, &pair.primary, primary, &recipe).await?;
+        let other = known_answer(limits, &pair.secondary, secondary, &recipe).await?;
+        if known == other {
+            ways.push(Way {
+                recipe,
+                known_answer: known,
+            });
+        }
+    }
+    if is_offered && ways.is_empty() {
+        return Err(
+            "digest_differs: both ends hash the same fixed row differently, so their digests cannot be compared"
+                .to_owned(),
+        );
+    }
+    Ok(ways)
+}
+
+async fn known_answer(limits: &Limits, end: &End, collection: &Collection, recipe: &Recipe) -> Result<u128, String> {
+    let Some(ranged) = &end.ranged else {
+        return Err("unsupported: an end cannot digest".to_owned());
+    };
+    let known = asked(limits, &end.site, || ranged.known_answer(collection, recipe)).await.0;
+    known.map_err(failed)
+}
+
+/// Why ranges between these boundaries would each read the whole collection, at one end at least.
+async fn unserved(
+    pair: &Pair,
+    limits: &Limits,
+    (primary, secondary): (&Collection, &Collection),
+    recipe: &Recipe,
+    boundaries: &[Key],
+) -> Result<Option<String>, String> {
+    for (end, collection) in [(&pair.primary, primary), (&pair.secondary, secondary)] {
+        let Some(ranged) = &end.ranged else { continue };
+        match asked(limits, &end.site, || ranged.serves(collection, recipe, boundaries)).await.0 {
+            Ok(()) => {}
+            Err(StoreError::Unsupported(trouble)) => return Ok(Some(trouble.to_string())),
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Ok(None)
 }
 
 pub(crate) fn has_column(collection: &Collection, name: &str) -> bool {

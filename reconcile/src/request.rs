@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use stores::{Collection, End, Fork, Relation, Scope};
 
-use crate::KeyDisclosure;
+use crate::{KeyDisclosure, Pace};
 
 /// The two copies. Lag has a direction, a comparison has none: `primary` is the stated writer, the first one when both write.
 #[derive(Debug, Clone)]
@@ -169,6 +169,9 @@ pub struct Limits {
     pub narrow_bytes_max: usize,
     /// Divergences that are listed. All of them are counted. `None`: all are listed.
     pub listed_max: Option<u64>,
+    /// How fast and how gently it goes.
+    #[serde(default)]
+    pub pace: Pace,
 }
 
 impl Default for Limits {
@@ -187,6 +190,7 @@ impl Default for Limits {
             unfenced_gap: Duration::from_millis(250),
             narrow_bytes_max: 8 << 20,
             listed_max: None,
+            pace: Pace::default(),
         }
     }
 }

@@ -9,6 +9,8 @@ use crate::compare::Comparison;
 use crate::disclose::Disclosure;
 use crate::link::Link;
 use crate::look::{Earlier, Look};
+use crate::one_side::Streak;
+use crate::pace::Pacer;
 use crate::plan::{self, Facts, Plan, PlannedCollection, RowPlan};
 use crate::progress::{Event, Listener};
 use crate::recheck::{FenceMood, Recheck};
@@ -51,6 +53,7 @@ pub struct Session<'a> {
     pub(crate) stop: Stop,
     pub(crate) link: Link,
     pub(crate) fences: FenceMood,
+    pacer: Pacer,
 }
 
 impl std::fmt::Debug for Session<'_> {
@@ -76,6 +79,7 @@ impl<'a> Session<'a> {
             stop,
             link: Link::default(),
             fences: FenceMood::default(),
+            pacer: Pacer::default(),
         }
     }
 
@@ -273,6 +277,7 @@ impl<'a> Session<'a> {
             link: &self.link,
             fences: &self.fences,
         };
+        let streak = Streak::default();
         let comparison = Comparison {
             pair: self.pair,
             limits: &plan.limits,
@@ -287,6 +292,8 @@ impl<'a> Session<'a> {
             recorder: &attempt.recorder,
             listener: self.listener,
             shutdown: &self.stop.now,
+            pacer: &self.pacer,
+            streak: &streak,
             unfit: unfit.as_deref(),
         };
         let mut done = 0;

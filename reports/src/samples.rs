@@ -167,6 +167,7 @@ pub(crate) fn plan(disclosure: KeyDisclosure) -> Plan {
             seed: 7,
             expression: String::new(),
             column_expressions: Vec::new(),
+            forms: Vec::new(),
         },
         known_answer: 0,
         cut: Cut::Ranges(vec![Key::int(100), Key::int(200)]),

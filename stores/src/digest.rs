@@ -90,6 +90,17 @@ pub struct Recipe {
     pub expression: String,
     /// For each of `columns`, the store's expression of that column's digest (NULL stays NULL). Used to name the columns that differ.
     pub column_expressions: Vec<String>,
+    /// For each of `columns`, the store's expression of its value as it travels to driftline, to be hashed there. Empty: this store
+    /// hashes in one place only.
+    pub forms: Vec<String>,
+}
+
+impl Recipe {
+    /// The same recipe, hashed elsewhere; `None` when the store cannot.
+    #[must_use]
+    pub fn hashed(&self, mode: DigestMode) -> Option<Self> {
+        (mode == self.mode || !self.forms.is_empty()).then(|| Self { mode, ..self.clone() })
+    }
 }
 
 /// The name of the key of rows without one, wherever keys have names.

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::{
     Canary, CanaryReader, CanaryWriter, Catalog, ChunkDigest, Collection, Counter, End, Fence, Fork, Identify,
-    Identity, Key, KeyedBy, Listing, NativeStatus, Part, Position, Ranged, ReadRequest, Readings, Recipe, Reread,
+    Identity, Kept, Key, KeyRange, KeyedBy, Listing, NativeStatus, Part, Position, Ranged, ReadRequest, Readings, Recipe, Reread,
     Result, ScanPart, Scanned, Sighting, Sought, Status, StoreError, WriteOutcome,
 };
 
@@ -38,9 +38,9 @@ pub enum Call {
     Recipe,
     /// [`Ranged::known_answer`] and [`Scanned::known_answer`].
     KnownAnswer,
-    /// [`Ranged::split`].
+    /// [`Ranged::split`], [`Ranged::middle`] and [`Ranged::serves`].
     Split,
-    /// [`Ranged::digest`].
+    /// [`Ranged::digest`] and [`Ranged::read`].
     Digest,
     /// [`Ranged::list`].
     List,
@@ -241,6 +241,10 @@ impl Status for Faulty<dyn Status> {
     async fn fork(&self) -> Result<Fork> {
         self.script.run(Call::Fork, self.inner.fork()).await
     }
+
+    async fn active_sessions(&self) -> Result<Option<u64>> {
+        self.script.run(Call::Status, self.inner.active_sessions()).await
+    }
 }
 
 #[async_trait]
@@ -298,6 +302,21 @@ impl Ranged for Faulty<dyn Ranged> {
     async fn digest(&self, collection: &Collection, recipe: &Recipe, part: &Part) -> Result<ChunkDigest> {
         let inner = self.inner.digest(collection, recipe, part);
         self.script.run(Call::Digest, inner).await
+    }
+
+    async fn read(&self, collection: &Collection, recipe: &Recipe, part: &Part, keep_bytes_max: usize) -> Result<Kept> {
+        let inner = self.inner.read(collection, recipe, part, keep_bytes_max);
+        self.script.run(Call::Digest, inner).await
+    }
+
+    async fn middle(&self, collection: &Collection, range: &KeyRange) -> Result<Option<Key>> {
+        self.script.run(Call::Split, self.inner.middle(collection, range)).await
+    }
+
+    async fn serves(&self, collection: &Collection, recipe: &Recipe, boundaries: &[Key]) -> Result<()> {
+        self.script
+            .run(Call::Split, self.inner.serves(collection, recipe, boundaries))
+            .await
     }
 
     async fn list(&self, collection: &Collection, recipe: &Recipe, part: &Part) -> Result<Listing> {

@@ -18,6 +18,7 @@ mod error;
 pub mod faulty;
 mod identify;
 pub mod kafka;
+mod kept;
 mod key;
 pub mod limited;
 pub mod memory;
@@ -37,9 +38,13 @@ pub use canary::{Canary, CanaryReader, CanaryWriter, Covers, Oddities, Sighting,
 pub use catalog::{Catalog, Collection, Column, Counter, Definition, KeyShape, Scope};
 pub use compare::{Class, Compare, Comparison};
 pub use digest::{ChunkDigest, DigestMode, Recipe, RowDigest};
-pub use encode::{Decimal, ENCODING_VERSION, NotDecimal, Value, column_digest, encode_row, key_bucket, row_digest};
+pub(crate) use encode::bytes_digest;
+pub use encode::{
+    Decimal, ENCODING_VERSION, NotDecimal, RowHasher, Value, column_digest, encode_row, key_bucket, row_digest,
+};
 pub use error::{Result, StoreError, Trouble};
 pub use identify::{Identify, Identity, Relation, Role};
+pub use kept::{Kept, KeptRows, KeyPart};
 pub use key::{Key, KeyRange, KeyValue, Part};
 pub use meter::{Meter, Usage};
 pub use ranged::{Listing, Ranged};

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 
-use crate::{ChunkDigest, Collection, Key, Part, Recipe, Result, RowDigest};
+use crate::{ChunkDigest, Collection, Kept, Key, KeyRange, Part, Recipe, Result, RowDigest};
 
 /// A stream of (key, row digest). It ends with `None` only after the last row: a fault in mid-stream is an `Err` item, and then
 /// nothing that came before may be taken for the whole.
@@ -28,4 +28,28 @@ pub trait Ranged: std::fmt::Debug + Send + Sync + 'static {
 
     /// Key and digest of each row of one part, read in one snapshot, in no order that may be trusted.
     async fn list(&self, collection: &Collection, recipe: &Recipe, part: &Part) -> Result<Listing>;
+
+    /// As [`Ranged::digest`], and keeps the digests of the rows as long as they take no more than `keep_bytes_max` bytes together. One
+    /// look: the digest is that of exactly the rows that were kept. A store that hashes elsewhere keeps none.
+    async fn read(&self, collection: &Collection, recipe: &Recipe, part: &Part, keep_bytes_max: usize) -> Result<Kept> {
+        let _ = keep_bytes_max;
+        Ok(Kept {
+            digest: self.digest(collection, recipe, part).await?,
+            rows: None,
+        })
+    }
+
+    /// A key that cuts the rows of a range into two parts of about the same size, strictly between its ends. `None`: there is none, or
+    /// this store does not know one.
+    async fn middle(&self, collection: &Collection, range: &KeyRange) -> Result<Option<Key>> {
+        let _ = (collection, range);
+        Ok(None)
+    }
+
+    /// Whether each range between these boundaries is read by itself here. `Unsupported` with the reason when every range would read the
+    /// whole collection.
+    async fn serves(&self, collection: &Collection, recipe: &Recipe, boundaries: &[Key]) -> Result<()> {
+        let _ = (collection, recipe, boundaries);
+        Ok(())
+    }
 }

@@ -16,6 +16,11 @@ pub trait Status: std::fmt::Debug + Send + Sync + 'static {
     /// The fork of this promoted end: the last point that it replayed from its old primary. `Unsupported` when the end cannot tell
     /// (never promoted, or restarted since).
     async fn fork(&self) -> Result<Fork>;
+
+    /// Sessions of others that are at work at this end now. `None`: this store or this role cannot tell.
+    async fn active_sessions(&self) -> Result<Option<u64>> {
+        Ok(None)
+    }
 }
 
 /// Figures of one end as of one instant.

@@ -227,6 +227,7 @@ impl Ranged for OneEnd {
             seed,
             expression: String::new(),
             column_expressions: Vec::new(),
+            forms: Vec::new(),
         })
     }
 

@@ -8,6 +8,8 @@ mod catalog;
 mod catalog_sql;
 mod compare;
 mod config;
+mod copy;
+mod copy_form;
 mod counter;
 mod fault;
 mod fence;

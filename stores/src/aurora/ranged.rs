@@ -1,20 +1,24 @@
-//! Digests and lists of parts of a table, computed by the server.
+//! Digests and lists of parts of a table.
 
 use async_trait::async_trait;
-use futures::StreamExt as _;
-use futures::stream::{self, BoxStream};
-use tokio_postgres::{Row, RowStream};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::key_type::KeyType;
+use super::copy::{Copying, Layout};
 use super::part::{condition, in_words};
-use super::quote::ROW;
+use super::quote::{ROW, column};
 use super::recipe;
 use super::session::Lease;
 use super::shape::VALUE_BYTES_MAX;
+use super::table::{Table, TableKind};
 use super::tables::Tables;
 use crate::{
-    ChunkDigest, Collection, DigestMode, Key, Listing, Part, Ranged, Recipe, Result, RowDigest, StoreError, Trouble,
+    ChunkDigest, Collection, DigestMode, Kept, KeptRows, Key, KeyRange, Listing, Part, Ranged, Recipe, Result, RowDigest,
+    StoreError,
 };
+
+/// A table with fewer boundaries, or fewer blocks, may well be read whole for a range of it.
+const BOUNDARIES_EXPLAINED_MIN: usize = 8;
+const BLOCKS_EXPLAINED_MIN: u64 = 1_000;
 
 /// A signed 64-bit hash as a digest: its bits in the low half.
 pub(crate) fn digest_of(hash: i64) -> RowDigest {
@@ -41,16 +45,6 @@ impl Tables {
             )
             .hint("exclude the column, or compare it by other means"),
         )
-    }
-
-    /// Only the recipe's own mode can be executed here.
-    fn expression<'a>(&self, recipe: &'a Recipe, tried: &str) -> Result<&'a str> {
-        match recipe.mode {
-            DigestMode::Pushdown => Ok(&recipe.expression),
-            DigestMode::Client => Err(StoreError::Unsupported(
-                self.trouble(tried, "this store hashes on the server only"),
-            )),
-        }
     }
 
     /// Runs `select count, hashed, sum` over a source of rows.
@@ -95,9 +89,15 @@ impl Ranged for Tables {
         let tried = format!("hash a known row of {}", collection.name);
         let lease = self.lease().await?;
         let table = self.table(&lease, collection, &tried).await?;
-        let expression = self.expression(recipe, &tried)?;
         let source = recipe::literal_rows(&table, &recipe.columns);
-        Ok(self.sum(&lease, &tried, expression, &source).await?.sum)
+        match recipe.mode {
+            DigestMode::Pushdown => Ok(self.sum(&lease, &tried, &recipe.expression, &source).await?.sum),
+            DigestMode::Client => {
+                let layout = Layout::of_columns(&table, recipe, false);
+                let copying = self.copy(lease, layout, &source, false, tried).await?;
+                Ok(kept(copying, recipe.mode, 0).await?.digest.sum)
+            }
+        }
     }
 
     async fn split(&self, collection: &Collection, rows_per_chunk: u64) -> Result<Vec<Key>> {
@@ -110,90 +110,136 @@ impl Ranged for Tables {
 
     async fn digest(&self, collection: &Collection, recipe: &Recipe, part: &Part) -> Result<ChunkDigest> {
         let tried = format!("digest {}, {}", collection.name, in_words(part));
+        if recipe.mode == DigestMode::Client {
+            return Ok(self.read_part((collection, part), recipe, 0, tried).await?.digest);
+        }
         let lease = self.lease().await?;
         let table = self.table(&lease, collection, &tried).await?;
-        let condition = condition(self.key(&table, &tried)?, part)
-            .map_err(|reason| StoreError::Unsupported(self.trouble(&tried, reason)))?;
-        let expression = self.expression(recipe, &tried)?;
-        let source = format!("{} as {ROW} where {}", table.from(), table.within(&condition));
-        self.sum(&lease, &tried, expression, &source).await
+        let source = self.source(&table, part, &tried)?;
+        self.sum(&lease, &tried, &recipe.expression, &source).await
     }
 
     async fn list(&self, collection: &Collection, recipe: &Recipe, part: &Part) -> Result<Listing> {
         let tried = format!("list {}, {}", collection.name, in_words(part));
+        let corrupt = StoreError::Corrupt(self.trouble(&tried, "a row without key or digest"));
+        let copying = self.copy_part((collection, part), recipe, true, tried).await?;
+        let batches = stream::try_unfold(copying, |mut copying| async move {
+            Ok(copying.next().await?.map(|hashed| (hashed.rows, copying)))
+        });
+        let items = batches.map_ok(move |rows| {
+            let corrupt = corrupt.clone();
+            stream::iter((0..rows.len()).map(move |index| {
+                let item = rows.key(index).zip(rows.digest(index));
+                item.ok_or_else(|| corrupt.clone())
+            }))
+        });
+        Ok(items.try_flatten().boxed())
+    }
+
+    async fn read(&self, collection: &Collection, recipe: &Recipe, part: &Part, keep_bytes_max: usize) -> Result<Kept> {
+        let tried = format!("read {}, {}", collection.name, in_words(part));
+        self.read_part((collection, part), recipe, keep_bytes_max, tried).await
+    }
+
+    async fn middle(&self, collection: &Collection, range: &KeyRange) -> Result<Option<Key>> {
+        let tried = format!("halve a range of {}", collection.name);
+        let lease = self.lease().await?;
+        let table = self.table(&lease, collection, &tried).await?;
+        let source = self.source(&table, &Part::Range(range.clone()), &tried)?;
+        super::split::middle(&lease, self.key(&table, &tried)?, &source, &tried).await
+    }
+
+    async fn serves(&self, collection: &Collection, recipe: &Recipe, boundaries: &[Key]) -> Result<()> {
+        let tried = format!("look at the plan of a range of {}", collection.name);
+        let lease = self.lease().await?;
+        let table = self.table(&lease, collection, &tried).await?;
+        if boundaries.len() < BOUNDARIES_EXPLAINED_MIN || table.blocks < BLOCKS_EXPLAINED_MIN {
+            return Ok(());
+        }
+        let (lower, upper) = (boundaries.len() / 2 - 1, boundaries.len() / 2);
+        let range = KeyRange {
+            lower: boundaries.get(lower).cloned(),
+            upper: boundaries.get(upper).cloned(),
+        };
+        let source = self.source(&table, &Part::Range(range), &tried)?;
+        // Either mode reads the same rows for the same condition.
+        let sql = format!("explain (costs off) select {} from {source}", recipe.columns.iter().map(|name| column(name)).collect::<Vec<_>>().join(", "));
+        let rows = lease.query_typed(&sql, &[]).await.map_err(|error| lease.trouble(&tried, error))?;
+        let lines: std::result::Result<Vec<&str>, _> = rows.iter().map(|row| row.try_get(0)).collect();
+        let lines = lines.map_err(|error| lease.trouble(&tried, error))?;
+        let is_read_whole = lines.iter().any(|line| line.contains("Seq Scan"));
+        let has_index = lines.iter().any(|line| line.contains("Index"));
+        // Of a partitioned table, a small partition may well be read whole.
+        if is_read_whole && !(has_index && table.kind == TableKind::Partitioned) {
+            return Err(StoreError::Unsupported(
+                self.trouble(&tried, "the server would read the whole table for each range")
+                    .hint("analyze the table, and look at its key's index and at the planner's settings"),
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Tables {
+    /// The rows of `part`, as a table expression with its condition.
+    fn source(&self, table: &Table, part: &Part, tried: &str) -> Result<String> {
+        let condition = condition(self.key(table, tried)?, part)
+            .map_err(|reason| StoreError::Unsupported(self.trouble(tried, reason)))?;
+        Ok(format!("{} as {ROW} where {}", table.from(), table.within(&condition)))
+    }
+
+    async fn copy(&self, lease: Lease, layout: Layout, source: &str, keep: bool, tried: String) -> Result<Copying> {
+        let wide = self.too_wide(&tried, 1);
+        Copying::begin(lease, layout, source, keep, (tried, wide)).await
+    }
+
+    /// Begins to copy key and digest of each row of a part, whoever hashes.
+    async fn copy_part(
+        &self,
+        (collection, part): (&Collection, &Part),
+        recipe: &Recipe,
+        keep: bool,
+        tried: String,
+    ) -> Result<Copying> {
         let lease = self.lease().await?;
         let table = self.table(&lease, collection, &tried).await?;
         let key = self.key(&table, &tried)?;
-        let unsupported = |reason| StoreError::Unsupported(self.trouble(&tried, reason));
-        let condition = condition(key, part).map_err(unsupported)?;
-        let expression = self.expression(recipe, &tried)?;
-        let mut selected: Vec<String> = key.iter().map(|column| column.kind.canonical(&column.name)).collect();
-        selected.push(expression.to_owned());
-        let sql = format!(
-            "select {} from {} as {ROW} where {}",
-            selected.join(", "),
-            table.from(),
-            table.within(&condition)
-        );
-        let no_parameters: [(i64, tokio_postgres::types::Type); 0] = [];
-        let rows = lease
-            .query_typed_raw(&sql, no_parameters)
-            .await
-            .map_err(|error| lease.trouble(&tried, error))?;
-        let reader = ListReader {
-            kinds: key.iter().map(|column| column.kind).collect(),
-            wide: self.too_wide(&tried, 1),
-            corrupt: self.trouble(&tried, "a row without key or digest"),
-            tried,
-            lease,
-            rows: Box::pin(rows),
-        };
-        Ok(reader.stream())
+        let may_be_wide = recipe.mode == DigestMode::Client && self.may_be_wide(&lease, &table, &tried).await?;
+        let layout = Layout::of_rows(&table, key, recipe, may_be_wide);
+        let source = self.source(&table, part, &tried)?;
+        self.copy(lease, layout, &source, keep, tried).await
+    }
+
+    async fn read_part(
+        &self,
+        of: (&Collection, &Part),
+        recipe: &Recipe,
+        keep_bytes_max: usize,
+        tried: String,
+    ) -> Result<Kept> {
+        let copying = self.copy_part(of, recipe, keep_bytes_max > 0, tried).await?;
+        kept(copying, recipe.mode, keep_bytes_max).await
     }
 }
 
-/// Reads a listing off the wire. Rows wait in the socket, not in memory, while nobody asks for them.
-struct ListReader {
-    rows: std::pin::Pin<Box<RowStream>>,
-    lease: Lease,
-    kinds: Vec<KeyType>,
-    tried: String,
-    wide: StoreError,
-    corrupt: Trouble,
-}
-
-impl ListReader {
-    /// Ends after the last row or the first error.
-    fn stream(self) -> BoxStream<'static, Result<(Key, RowDigest)>> {
-        stream::unfold(Some(self), |reader| async move {
-            let mut reader = reader?;
-            match reader.rows.next().await? {
-                Ok(row) => match reader.read(&row) {
-                    Ok(item) => Some((Ok(item), Some(reader))),
-                    Err(error) => Some((Err(error), None)),
-                },
-                Err(error) => Some((Err(reader.lease.trouble(&reader.tried, error)), None)),
-            }
-        })
-        .boxed()
+/// Reads a copy to its end. Rows are kept while they fit.
+async fn kept(mut copying: Copying, mode: DigestMode, keep_bytes_max: usize) -> Result<Kept> {
+    let mut kept = Kept {
+        digest: ChunkDigest::default(),
+        rows: (keep_bytes_max > 0).then(KeptRows::default),
+    };
+    while let Some(hashed) = copying.next().await? {
+        kept.digest = kept.digest.merge(hashed.digest, mode);
+        let fits = kept
+            .rows
+            .as_mut()
+            .is_some_and(|rows| rows.append(&hashed.rows) && rows.bytes() <= keep_bytes_max);
+        if !fits {
+            kept.rows = None;
+            copying.forget_rows();
+        }
     }
-
-    fn read(&self, row: &Row) -> Result<(Key, RowDigest)> {
-        let corrupt = |error: tokio_postgres::Error| {
-            let mut trouble = self.corrupt.clone();
-            trouble.cause = format!("{}: {error}", trouble.cause);
-            StoreError::Corrupt(trouble)
-        };
-        let key: std::result::Result<Vec<_>, _> = self
-            .kinds
-            .iter()
-            .enumerate()
-            .map(|(index, kind)| kind.read(row, index))
-            .collect();
-        let hash: Option<i64> = row.try_get(self.kinds.len()).map_err(corrupt)?;
-        let hash = hash.ok_or_else(|| self.wide.clone())?;
-        Ok((Key(key.map_err(corrupt)?), digest_of(hash)))
-    }
+    Ok(kept)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! How the rows of one table are hashed in one run.
 
+use super::copy::form;
 use super::quote::{ROW, column, ident, literal};
 use super::send::{Hashed, column_digest, row_digest, semantic};
 use super::shape::{Shape, Simple};
@@ -54,6 +55,7 @@ pub(crate) fn recipe(table: &Table, columns: &[String], seed: u64) -> Result<Rec
         mode: DigestMode::Pushdown,
         expression: row_digest(&hashed, seed),
         column_expressions: hashed.iter().map(|one| column_digest(*one, seed)).collect(),
+        forms: hashed.iter().map(|one| form(*one)).collect(),
         columns: names,
         key_columns,
         seed,

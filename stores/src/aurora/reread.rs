@@ -3,8 +3,9 @@
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use tokio_postgres::Row as SqlRow;
-use tokio_postgres::types::PgLsn;
+use tokio_postgres::types::{FromSql, PgLsn, Type};
 
+use super::copy::{forms, hashed_here};
 use super::key_type::KeyColumn;
 use super::marks::position_in;
 use super::part::literals;
@@ -13,7 +14,10 @@ use super::ranged::digest_of;
 use super::session::Lease;
 use super::table::Table;
 use super::tables::Tables;
-use crate::{KEYS_PER_READ_MAX, Position, ReadRequest, Reading, Readings, Reread, Result, Row, Snapshot, StoreError};
+use crate::{
+    ChunkDigest, DigestMode, KEYS_PER_READ_MAX, Key, KeyPart, Position, ReadRequest, Reading, Readings, Recipe, Reread,
+    Result, Row, RowDigest, RowHasher, Snapshot, StoreError, bytes_digest,
+};
 
 /// Before the rows: whether this end replays, how far it has, and what was committed if it does not.
 const BEFORE: &str = "select pg_catalog.pg_is_in_recovery(), \
@@ -51,10 +55,11 @@ impl Reread for Tables {
                 marks.shown()
             ),
         };
+        let mut hashing = Hashing::of(request.recipe);
         // Three statements, three snapshots, in this order: nothing stays open between them.
         let (before, rows, after) = futures::join!(
             lease.query_typed(BEFORE, &[]),
-            self.rows(&lease, &sql, request, &tried),
+            self.rows(&lease, &sql, request, &mut hashing, &tried),
             lease.query_typed(AFTER, &[])
         );
         let before = self.before(&lease, before, &tried)?;
@@ -105,14 +110,18 @@ impl Found {
     }
 
     /// Another row of the same key: no unique key guards it there, or its index is damaged.
-    fn add(&mut self, more: Row) {
+    fn add(&mut self, more: Row, mode: DigestMode) {
         let Some(row) = &mut self.row else {
             self.row = Some(more);
             return;
         };
         row.copies += 1;
         row.committed_at_us = None;
-        row.digest.0 = row.digest.0.wrapping_add(more.digest.0) & u128::from(u64::MAX);
+        let one = |digest: RowDigest| ChunkDigest {
+            count: 1,
+            sum: digest.0,
+        };
+        row.digest = RowDigest(one(row.digest).merge(one(more.digest), mode).sum);
         if row.copies <= VERSIONS_MAX {
             row.version = format!("{} {}", row.version, more.version);
         }
@@ -147,6 +156,7 @@ impl Tables {
         lease: &Lease,
         sql: &str,
         request: &ReadRequest<'_>,
+        hashing: &mut Hashing,
         tried: &str,
     ) -> Result<(Vec<Found>, Option<Position>)> {
         let failed = |error| lease.trouble(tried, error);
@@ -161,13 +171,14 @@ impl Tables {
             }
             let index: Option<i32> = row.try_get(0).map_err(failed)?;
             let Some(index) = index else { continue }; // the mark alone: no key was found
-            let place = usize::try_from(index).ok().and_then(|index| found.get_mut(index));
-            let place = place
+            let index = usize::try_from(index).unwrap_or(usize::MAX);
+            let place = found.get_mut(index).zip(request.keys.get(index));
+            let (place, key) = place
                 .ok_or_else(|| StoreError::Corrupt(self.trouble(tried, "an answer to a key that was not asked for")))?;
             let age: Option<i32> = row.try_get(5).map_err(failed)?;
             place.may_be_multixact |= age.is_some_and(|age| age > 0);
-            match read_row(&row, request).map_err(failed)? {
-                Some(read) => place.add(read),
+            match read_row(&row, request, key, hashing).map_err(failed)? {
+                Some(read) => place.add(read, request.recipe.mode),
                 None => return Err(self.too_wide(tried, 1)),
             }
         }
@@ -199,14 +210,27 @@ fn rows_sql(table: &Table, key: &[KeyColumn], request: &ReadRequest<'_>) -> std:
         format!(
             "case when {ROW}.xmax operator(pg_catalog.<>) '0'::pg_catalog.xid then pg_catalog.mxid_age({ROW}.xmax) end"
         ),
-        request.recipe.expression.clone(),
-        format!(
-            "array[{}]::pg_catalog.int8[]",
-            request.recipe.column_expressions.join(", ")
-        ),
-        changed_at(table, request.changed_at)?,
-        COMMITTED_AT.to_owned(),
     ];
+    let recipe = request.recipe;
+    let sent = match recipe.mode {
+        DigestMode::Pushdown => {
+            selected.push(recipe.expression.clone());
+            selected.push(format!(
+                "array[{}]::pg_catalog.int8[]",
+                recipe.column_expressions.join(", ")
+            ));
+            Vec::new()
+        }
+        // In the place of the row's digest: its guard.
+        DigestMode::Client => {
+            let (guard, forms) = forms(table, recipe, true);
+            selected.push(guard.unwrap_or_else(|| "pg_catalog.decode('', 'hex')".to_owned()));
+            selected.push("null::pg_catalog.int8[]".to_owned());
+            forms
+        }
+    };
+    selected.push(changed_at(table, request.changed_at)?);
+    selected.push(COMMITTED_AT.to_owned());
     if request.values {
         let texts: Vec<String> = request
             .recipe
@@ -216,6 +240,7 @@ fn rows_sql(table: &Table, key: &[KeyColumn], request: &ReadRequest<'_>) -> std:
             .collect();
         selected.push(format!("array[{}]::pg_catalog.text[]", texts.join(", ")));
     }
+    selected.extend(sent);
     Ok(format!(
         "select {} from (values {}) as k(driftline_n, {}) join {} as {ROW} on {}",
         selected.join(", "),
@@ -245,20 +270,84 @@ fn changed_at(table: &Table, name: Option<&str>) -> std::result::Result<String, 
     }
 }
 
+/// Who hashes the rows that are read.
+enum Hashing {
+    Server,
+    Here(RowHasher),
+}
+
+impl Hashing {
+    fn of(recipe: &Recipe) -> Self {
+        match recipe.mode {
+            DigestMode::Pushdown => Self::Server,
+            DigestMode::Client => Self::Here(RowHasher::new(recipe.seed, &recipe.columns)),
+        }
+    }
+
+    /// Digests of the row and of its columns. `None`: a value is too wide to be hashed.
+    fn digests(
+        &mut self,
+        row: &SqlRow,
+        request: &ReadRequest<'_>,
+        key: &Key,
+    ) -> std::result::Result<Option<(RowDigest, Vec<Option<u64>>)>, tokio_postgres::Error> {
+        match self {
+            Self::Server => {
+                let Some(hash) = row.try_get::<_, Option<i64>>(6)? else {
+                    return Ok(None);
+                };
+                let columns: Vec<Option<i64>> = row.try_get(7)?;
+                let columns = columns.into_iter().map(|hash| hash.map(i64::cast_unsigned)).collect();
+                Ok(Some((digest_of(hash), columns)))
+            }
+            Self::Here(hasher) => {
+                let Some(guard) = row.try_get::<_, Option<Sent<'_>>>(6)? else {
+                    return Ok(None);
+                };
+                let first = if request.values { 11 } else { 10 };
+                let sent = (0..request.recipe.columns.len()).map(|index| row.try_get(first + index));
+                let sent: Vec<Option<Sent<'_>>> = sent.collect::<std::result::Result<_, _>>()?;
+                let parts: Vec<KeyPart<'_>> = key.0.iter().map(KeyPart::from).collect();
+                let bytes = |index: usize| sent.get(index).copied().flatten().map(|sent| sent.0);
+                let columns = (0..sent.len()).map(|index| Some(bytes_digest(request.recipe.seed, bytes(index)?)));
+                Ok(Some((hashed_here(hasher, guard.0, &parts, bytes), columns.collect())))
+            }
+        }
+    }
+}
+
+/// A value of any type in its binary form.
+#[derive(Debug, Clone, Copy)]
+struct Sent<'a>(&'a [u8]);
+
+impl<'a> FromSql<'a> for Sent<'a> {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> std::result::Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(raw))
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+}
+
 /// `None`: a value is too wide to be hashed.
-fn read_row(row: &SqlRow, request: &ReadRequest<'_>) -> std::result::Result<Option<Row>, tokio_postgres::Error> {
+fn read_row(
+    row: &SqlRow,
+    request: &ReadRequest<'_>,
+    key: &Key,
+    hashing: &mut Hashing,
+) -> std::result::Result<Option<Row>, tokio_postgres::Error> {
     let (table, place): (u32, &str) = (row.try_get(1)?, row.try_get(2)?);
     let (xmin, xmax): (&str, &str) = (row.try_get(3)?, row.try_get(4)?);
-    let Some(hash) = row.try_get::<_, Option<i64>>(6)? else {
+    let Some((digest, columns)) = hashing.digests(row, request, key)? else {
         return Ok(None);
     };
-    let columns: Vec<Option<i64>> = row.try_get(7)?;
     let changed_at: Option<&[u8]> = row.try_get(8)?;
     let committed_at: Option<&[u8]> = row.try_get(9)?;
     Ok(Some(Row {
         version: format!("{table},{place},{xmin}"),
-        digest: digest_of(hash),
-        columns: columns.into_iter().map(|hash| hash.map(i64::cast_unsigned)).collect(),
+        digest,
+        columns,
         values: if request.values { Some(row.try_get(10)?) } else { None },
         changed_at_us: changed_at.and_then(instant_us),
         copies: 1,

@@ -138,12 +138,12 @@ fn condensed(shape: &Shape, value: &str, seed: u64) -> Option<String> {
 }
 
 /// One column of a row in its binary form.
-struct Sent {
-    form: String,
+pub(crate) struct Sent {
+    pub(crate) form: String,
     /// True of values that have no form.
-    unfit: Option<String>,
+    pub(crate) unfit: Option<String>,
     /// True of values whose form is a short one. It is hashed beside the forms, so that no value looks like the short form of another.
-    condensed: Option<String>,
+    pub(crate) condensed: Option<String>,
 }
 
 /// A column as a recipe has it.
@@ -176,7 +176,8 @@ pub(crate) fn semantic(shape: &Shape, value: &str) -> Result<String, String> {
     })
 }
 
-fn sent(hashed: Hashed<'_>, seed: u64) -> Sent {
+/// How the column is brought into its binary form.
+pub(crate) fn sent(hashed: Hashed<'_>, seed: u64) -> Sent {
     let Hashed {
         name,
         shape,

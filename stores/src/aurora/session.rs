@@ -317,6 +317,11 @@ impl Lease {
         self.object.instance()
     }
 
+    /// The site, as configured.
+    pub(crate) fn site(&self) -> &str {
+        &self.site
+    }
+
     /// As [`Sessions::trouble`], for whoever holds only the lease.
     pub(crate) fn trouble(&self, tried: impl AsRef<str>, error: tokio_postgres::Error) -> StoreError {
         fault::in_session(&self.site, tried.as_ref(), &error)

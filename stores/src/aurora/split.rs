@@ -38,8 +38,19 @@ pub(crate) async fn boundaries(
     } else {
         exact(table, key, rows_per_chunk.max(1))
     };
+    keys(lease, key, &sql, tried).await
+}
+
+/// See [`crate::Ranged::middle`].
+pub(crate) async fn middle(lease: &Lease, key: &[KeyColumn], source: &str, tried: &str) -> Result<Option<Key>> {
+    let is_middle = "pg_catalog.int8eq(x.n, pg_catalog.int8div(x.total, '2'::pg_catalog.int8))";
+    let sql = numbered(key, source, is_middle);
+    Ok(keys(lease, key, &sql, tried).await?.into_iter().next())
+}
+
+async fn keys(lease: &Lease, key: &[KeyColumn], sql: &str, tried: &str) -> Result<Vec<Key>> {
     let rows = lease
-        .query_typed(&sql, &[])
+        .query_typed(sql, &[])
         .await
         .map_err(|error| lease.trouble(tried, error))?;
     rows.iter()

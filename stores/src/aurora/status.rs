@@ -58,8 +58,23 @@ impl ReplicationStatus {
     }
 }
 
+/// Client sessions at work, driftline's own left out. NULL where this role does not see what others do: then it would count none.
+const ACTIVE: &str = "\
+select case when pg_catalog.bool_or(query = '<insufficient privilege>') then null
+            else pg_catalog.count(*) filter (where state = 'active' and backend_type = 'client backend'
+                                                   and application_name <> 'driftline') end
+from pg_catalog.pg_stat_activity";
+
 #[async_trait]
 impl Status for ReplicationStatus {
+    async fn active_sessions(&self) -> Result<Option<u64>> {
+        let trouble = |error| self.sessions.trouble("ask for active sessions", error);
+        let lease = self.sessions.lease().await?;
+        let row = lease.query_typed_one(ACTIVE, &[]).await.map_err(trouble)?;
+        let active: Option<i64> = row.try_get(0).map_err(trouble)?;
+        Ok(active.and_then(|active| u64::try_from(active).ok()))
+    }
+
     async fn status(&self) -> Result<NativeStatus> {
         const TRIED: &str = "ask for replication status";
         let trouble = |error| self.sessions.trouble(TRIED, error);

@@ -1,5 +1,6 @@
 //! The tables of one end: what the abilities that read the application's data share.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -9,6 +10,7 @@ use super::counter;
 use super::filter::check_filter;
 use super::key_type::KeyColumn;
 use super::marks::{CARRIED, Marks, NOT_CARRIED};
+use super::quote::{ident, literal};
 use super::session::{Lease, Sessions};
 use super::table::Table;
 use crate::{Catalog, Collection, Counter, Result, StoreError, Trouble};
@@ -41,6 +43,8 @@ pub(crate) struct Tables {
     pub(crate) fencing: Fencing,
     /// What the catalog said last; [`Catalog::collections`] reads it anew.
     schema: Mutex<Option<Arc<Schema>>>,
+    /// Of tables that were copied: whether they may hold values too wide to be sent.
+    wide: Mutex<BTreeMap<String, bool>>,
 }
 
 impl Tables {
@@ -50,6 +54,7 @@ impl Tables {
             sessions,
             fencing,
             schema: Mutex::new(None),
+            wide: Mutex::default(),
         }
     }
 
@@ -108,6 +113,31 @@ impl Tables {
                 self.trouble(tried, format!("no usable key: {reason}")),
             )),
         }
+    }
+
+    /// Whether `table` may hold values too wide to be sent: those are stored out of line, so it is asked once whether there are such. One
+    /// that is stored later is not sent in vain only; it is refused here as well.
+    pub(crate) async fn may_be_wide(&self, lease: &Lease, table: &Table, tried: &str) -> Result<bool> {
+        let name = table.dotted();
+        if let Some(known) = self.wide.lock().ok().and_then(|wide| wide.get(&name).copied()) {
+            return Ok(known);
+        }
+        let class = literal(&format!("{}.{}", ident(&table.schema), ident(&table.name)));
+        let sql = format!(
+            "select coalesce(sum(pg_relation_size(c.reltoastrelid)), 0) > 0 from pg_class c \
+             where c.reltoastrelid <> 0 and (c.oid = {class}::regclass \
+             or c.oid in (select relid from pg_partition_tree({class}::regclass)))"
+        );
+        let failed = |error| lease.trouble(tried, error);
+        let rows = lease.query_typed(&sql, &[]).await.map_err(failed)?;
+        let is_wide = match rows.first() {
+            Some(row) => row.try_get(0).map_err(failed)?,
+            None => true,
+        };
+        if let Ok(mut wide) = self.wide.lock() {
+            wide.insert(name, is_wide);
+        }
+        Ok(is_wide)
     }
 
     fn known(&self) -> Option<Arc<Schema>> {

@@ -119,6 +119,7 @@ pub(crate) fn recipe_of(columns: &[String], key_columns: Vec<String>, seed: u64)
         seed,
         expression: format!("canonical encoding {}, XXH3-128", crate::encode::ENCODING_VERSION),
         column_expressions: columns.to_vec(),
+        forms: Vec::new(),
     }
 }
 

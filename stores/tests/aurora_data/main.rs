@@ -1,6 +1,7 @@
 //! The data side of the aurora store, against real servers of the lab and as a role that may only select.
 
 mod catalogs;
+mod client;
 mod faults;
 mod fences;
 mod guards;

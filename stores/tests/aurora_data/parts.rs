@@ -7,7 +7,7 @@ use stores::{ChunkDigest, Collection, DigestMode, End, Key, KeyRange, Part, Reci
 use crate::setup::{One, Two, collection, list, ranged, recipe};
 
 /// Tables of 500 rows with keys of all kinds.
-const TABLES: &[(&str, &str, &str)] = &[
+pub(crate) const TABLES: &[(&str, &str, &str)] = &[
     (
         "ints",
         "id int primary key, v text",
@@ -108,7 +108,7 @@ const TABLES: &[(&str, &str, &str)] = &[
 const TYPES: &str = "create type mood as enum ('sad', 'ok', 'happy'); create domain tag as varchar(9);";
 
 /// Rows of a table.
-fn rows(name: &str) -> u64 {
+pub(crate) fn rows(name: &str) -> u64 {
     match name {
         "public.nothing" => 0,
         "public.floats" | "public.reals" | "public.moods" | "public.addresses" | "public.numbers" | "public.thirds" => {
@@ -118,7 +118,7 @@ fn rows(name: &str) -> u64 {
     }
 }
 
-fn create() -> String {
+pub(crate) fn create() -> String {
     let mut sql = String::new();
     for (name, columns, rows) in TABLES {
         let partition = if *name == "parted" {
@@ -153,11 +153,11 @@ async fn digests(end: &End, collection: &Collection, recipe: &Recipe, parts: &[P
     digests
 }
 
-fn ranges(boundaries: &[Key]) -> Vec<Part> {
+pub(crate) fn ranges(boundaries: &[Key]) -> Vec<Part> {
     KeyRange::ALL.cut(boundaries).into_iter().map(Part::Range).collect()
 }
 
-fn buckets(of: u32) -> Vec<Part> {
+pub(crate) fn buckets(of: u32) -> Vec<Part> {
     (0..of).map(|index| Part::Bucket { index, of }).collect()
 }
 

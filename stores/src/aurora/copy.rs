@@ -1,0 +1,434 @@
+//! Rows that are copied out in binary form and hashed here.
+//!
+//! The server sends each column by its type's own send function, which costs it less than hashing. What comes is hashed in batches on
+//! threads of their own: a row is one byte string, the canonical encoding of its key and its columns.
+
+use std::pin::Pin;
+
+use futures::StreamExt as _;
+use tokio::sync::oneshot;
+use tokio_postgres::CopyOutStream;
+
+use super::copy_form::{CopyForm, Fault, Fields};
+use super::key_type::{KeyColumn, KeyType};
+use super::quote::column;
+use super::ranged::digest_of;
+use super::send::{Hashed, semantic, send, sent};
+use super::session::Lease;
+use super::shape::{Shape, VALUE_BYTES_MAX};
+use super::table::Table;
+use crate::{ChunkDigest, DigestMode, KeptRows, KeyPart, Recipe, Result, RowDigest, RowHasher, StoreError, Trouble};
+
+/// Bytes that are hashed at a time. One batch is hashed while the next one comes.
+const BATCH_BYTES: usize = 256 << 10;
+/// Columns of one key.
+const KEY_COLUMNS_MAX: usize = 32;
+
+/// How a value travels to driftline: where its type's send function says it all, as it is, for COPY sends it by that function.
+pub(crate) fn form(hashed: Hashed<'_>) -> String {
+    let value = column(hashed.name);
+    match (hashed.is_semantic, semantic(hashed.shape, &value), hashed.shape) {
+        (true, Ok(form), _) => form,
+        (_, _, Shape::Simple(simple)) if simple.cast.is_none() => value,
+        _ => send(hashed.shape, &value),
+    }
+}
+
+/// One column of the key in the fields of a row.
+#[derive(Debug, Clone, Copy)]
+struct KeyField {
+    index: usize,
+    kind: KeyType,
+}
+
+/// What of a row is hashed.
+#[derive(Debug)]
+enum Body {
+    /// It is a digest already, by the server: an int8, or NULL where a value is too wide to be hashed.
+    Digest(usize),
+    /// The fields from this one on.
+    Fields(usize, RowHasher),
+}
+
+/// The select list of a copy, and how its rows are read.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    selected: Vec<String>,
+    key: Vec<KeyField>,
+    body: Body,
+    /// The first field is a guard, see [`forms`].
+    is_guarded: bool,
+}
+
+impl Layout {
+    /// Rows by `recipe`, each with its key. `may_be_wide`: the table may hold values that must not be sent.
+    pub(crate) fn of_rows(table: &Table, key: &[KeyColumn], recipe: &Recipe, may_be_wide: bool) -> Self {
+        let mut layout = match recipe.mode {
+            DigestMode::Pushdown => Self {
+                selected: vec![recipe.expression.clone()],
+                key: Vec::new(),
+                body: Body::Digest(0),
+                is_guarded: false,
+            },
+            DigestMode::Client => Self::of_columns(table, recipe, may_be_wide),
+        };
+        for part in key.iter().take(KEY_COLUMNS_MAX) {
+            let field = layout.field_of(part, recipe).unwrap_or_else(|| {
+                layout.selected.push(part.kind.canonical(&part.name));
+                layout.selected.len() - 1
+            });
+            layout.key.push(KeyField {
+                index: field,
+                kind: part.kind,
+            });
+        }
+        layout
+    }
+
+    /// The columns of `recipe` alone, without a key.
+    pub(crate) fn of_columns(table: &Table, recipe: &Recipe, may_be_wide: bool) -> Self {
+        let (guard, mut selected) = forms(table, recipe, may_be_wide);
+        if let Some(guard) = &guard {
+            selected.insert(0, guard.clone());
+        }
+        Self {
+            selected,
+            key: Vec::new(),
+            body: Body::Fields(
+                usize::from(guard.is_some()),
+                RowHasher::new(recipe.seed, &recipe.columns),
+            ),
+            is_guarded: guard.is_some(),
+        }
+    }
+
+    /// The field that holds this column of the key already, in its canonical form.
+    fn field_of(&self, part: &KeyColumn, recipe: &Recipe) -> Option<usize> {
+        let Body::Fields(first, _) = self.body else { return None };
+        let is_canonical = matches!(part.kind, KeyType::Int | KeyType::Text | KeyType::Bytea);
+        let at = recipe.columns.iter().position(|name| *name == part.name)?;
+        (is_canonical && recipe.forms.get(at) == Some(&column(&part.name)) && !self.is_guarded).then_some(first + at)
+    }
+
+    /// The statement that copies `source`, a table expression whose rows are `t`.
+    pub(crate) fn sql(&self, source: &str) -> String {
+        format!(
+            "copy (select {} from {source}) to stdout (format binary)",
+            self.selected.join(", ")
+        )
+    }
+}
+
+/// The guard of a row, where it needs one, and the columns of `recipe` as they are sent.
+///
+/// The guard is NULL where a value is too wide and has no short form: it is not sent then. Otherwise it is a byte for each column that
+/// has a short form for values that are too wide, 1 where that form is sent: it is hashed too, so that no value looks like the short form
+/// of another.
+pub(crate) fn forms(table: &Table, recipe: &Recipe, may_be_wide: bool) -> (Option<String>, Vec<String>) {
+    if !may_be_wide {
+        return (None, recipe.forms.clone());
+    }
+    let (mut unfit, mut flags) = (Vec::new(), Vec::new());
+    let mut forms = Vec::with_capacity(recipe.forms.len());
+    for (name, form) in recipe.columns.iter().zip(&recipe.forms) {
+        let one = table.column(name).map(|found| {
+            let hashed = Hashed {
+                name,
+                shape: &found.shape,
+                is_semantic: table.scope.semantic.contains(name),
+            };
+            sent(hashed, recipe.seed)
+        });
+        match one.map(|one| (one.form, one.unfit, one.condensed)) {
+            Some((_, Some(wide), _)) => {
+                forms.push(format!("case when {wide} then null else {form} end"));
+                unfit.push(wide);
+            }
+            Some((form, None, Some(wide))) => {
+                forms.push(form);
+                flags.push(format!("pg_catalog.boolsend(coalesce({wide}, false))"));
+            }
+            _ => forms.push(form.clone()),
+        }
+    }
+    if unfit.is_empty() && flags.is_empty() {
+        return (None, forms);
+    }
+    let told = flags.into_iter().fold("pg_catalog.decode('', 'hex')".to_owned(), |told, flag| {
+        format!("pg_catalog.byteacat({told}, {flag})")
+    });
+    let guard = if unfit.is_empty() {
+        told
+    } else {
+        format!("case when {} then null else {told} end", unfit.join(" or "))
+    };
+    (Some(guard), forms)
+}
+
+/// Why a row cannot be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refused {
+    TooWide,
+    Key,
+    Digest,
+}
+
+/// Reads and hashes; lives on the hashing threads while it works.
+struct Hasher {
+    form: CopyForm,
+    layout: Layout,
+    keep: bool,
+}
+
+/// What one batch of rows gives.
+#[derive(Debug, Default)]
+pub(crate) struct Hashed {
+    /// Of all rows of the batch.
+    pub(crate) digest: ChunkDigest,
+    /// Those rows, if they are kept; fewer than `digest` counts if they did not fit.
+    pub(crate) rows: KeptRows,
+}
+
+impl Hasher {
+    fn take(&mut self, bytes: &[u8]) -> std::result::Result<(Hashed, usize), Fault<Refused>> {
+        let mut hashed = Hashed::default();
+        let (layout, keep) = (&mut self.layout, self.keep);
+        let taken = self.form.feed(bytes, |fields| layout.row(fields, keep, &mut hashed))?;
+        Ok((hashed, taken))
+    }
+}
+
+impl Layout {
+    fn row(&mut self, fields: Fields<'_>, keep: bool, hashed: &mut Hashed) -> std::result::Result<(), Refused> {
+        let wide_max = usize::try_from(VALUE_BYTES_MAX).unwrap_or(usize::MAX);
+        if fields.widest() > wide_max {
+            return Err(Refused::TooWide);
+        }
+        let guard = match (self.is_guarded, fields.get(0)) {
+            (false, _) => &[],
+            (true, Some(guard)) => guard,
+            (true, None) => return Err(Refused::TooWide),
+        };
+        let mut parts = [KeyPart::Int(0); KEY_COLUMNS_MAX];
+        let Some(key) = parts.get_mut(..self.key.len()) else {
+            return Err(Refused::Key);
+        };
+        for (part, field) in key.iter_mut().zip(&self.key) {
+            *part = key_part(field.kind, fields.get(field.index)).ok_or(Refused::Key)?;
+        }
+        let mode = match self.body {
+            Body::Digest(_) => DigestMode::Pushdown,
+            Body::Fields(..) => DigestMode::Client,
+        };
+        let digest = match &mut self.body {
+            Body::Digest(index) => {
+                let hash = fields.get(*index).ok_or(Refused::TooWide)?;
+                digest_of(i64::from_be_bytes(hash.try_into().map_err(|_| Refused::Digest)?))
+            }
+            Body::Fields(first, hasher) => {
+                let first = *first;
+                hashed_here(hasher, guard, key, |index| fields.get(first + index))
+            }
+        };
+        hashed.digest = hashed.digest.merge(
+            ChunkDigest {
+                count: 1,
+                sum: digest.0,
+            },
+            mode,
+        );
+        if keep && !hashed.rows.push(key, digest) {
+            return Err(Refused::Key);
+        }
+        Ok(())
+    }
+}
+
+/// The digest of a row. A guard that tells of short forms counts as one more value of the key.
+pub(crate) fn hashed_here<'a>(
+    hasher: &mut RowHasher,
+    guard: &[u8],
+    key: &[KeyPart<'_>],
+    value: impl Fn(usize) -> Option<&'a [u8]>,
+) -> RowDigest {
+    if guard.iter().all(|flag| *flag == 0) {
+        return hasher.digest(key, value);
+    }
+    let mut longer: Vec<KeyPart<'_>> = key.to_vec();
+    longer.push(KeyPart::Bytes(guard));
+    hasher.digest(&longer, value)
+}
+
+/// A key value as COPY sends it: `int2send` and its kin, or the bytes of text or bytea.
+fn key_part(kind: KeyType, field: Option<&[u8]>) -> Option<KeyPart<'_>> {
+    let bytes = field?;
+    Some(match kind {
+        KeyType::Int => KeyPart::Int(match bytes.len() {
+            2 => i16::from_be_bytes(bytes.try_into().ok()?).into(),
+            4 => i32::from_be_bytes(bytes.try_into().ok()?).into(),
+            _ => i64::from_be_bytes(bytes.try_into().ok()?),
+        }),
+        KeyType::Bytea => KeyPart::Bytes(bytes),
+        KeyType::Text | KeyType::Bpchar | KeyType::Numeric | KeyType::Float(_) | KeyType::Enum | KeyType::Plain(_) => {
+            KeyPart::Text(str::from_utf8(bytes).ok()?)
+        }
+    })
+}
+
+/// One copy as it comes, batch by batch.
+pub(crate) struct Copying {
+    rows: Pin<Box<CopyOutStream>>,
+    lease: Lease,
+    tried: String,
+    wide: StoreError,
+    worker: Worker,
+    /// What came and is not being hashed; and a buffer for the next batch.
+    waiting: Vec<u8>,
+    spare: Vec<u8>,
+    is_over: bool,
+    keep: bool,
+}
+
+/// Who hashes.
+enum Worker {
+    Idle(Hasher),
+    Busy(oneshot::Receiver<Worked>),
+    /// After an error there is nothing more.
+    Gone,
+}
+
+struct Worked {
+    hasher: Hasher,
+    /// The batch; what of it was no whole row comes again.
+    bytes: Vec<u8>,
+    result: std::result::Result<(Hashed, usize), Fault<Refused>>,
+}
+
+fn work(mut hasher: Hasher, bytes: Vec<u8>) -> Worker {
+    let (done, worked) = oneshot::channel();
+    rayon::spawn(move || {
+        let result = hasher.take(&bytes);
+        // Whoever waited may have gone.
+        let _gone = done.send(Worked { hasher, bytes, result });
+    });
+    Worker::Busy(worked)
+}
+
+impl Copying {
+    /// Begins to copy `source`. `keep`: the rows of each batch are wanted, and not only its digest. `tried` and `wide` are what its
+    /// errors say.
+    pub(crate) async fn begin(
+        lease: Lease,
+        layout: Layout,
+        source: &str,
+        keep: bool,
+        (tried, wide): (String, StoreError),
+    ) -> Result<Self> {
+        let rows = lease
+            .copy_out(&layout.sql(source))
+            .await
+            .map_err(|error| lease.trouble(&tried, error))?;
+        let form = CopyForm::new(layout.selected.len());
+        Ok(Self {
+            rows: Box::pin(rows),
+            worker: Worker::Idle(Hasher { form, layout, keep }),
+            lease,
+            tried,
+            wide,
+            waiting: Vec::with_capacity(BATCH_BYTES),
+            spare: Vec::with_capacity(BATCH_BYTES),
+            is_over: false,
+            keep,
+        })
+    }
+
+    /// From the next batch on, only digests are wanted.
+    pub(crate) fn forget_rows(&mut self) {
+        self.keep = false;
+    }
+
+    /// The next batch; `None` only when the server has said that this was all, and nothing is left over.
+    ///
+    /// # Errors
+    /// Of the server, also in mid-copy; `Corrupt` when the copy ends without its trailer; `Unsupported` for a value that is too wide.
+    pub(crate) async fn next(&mut self) -> Result<Option<Hashed>> {
+        loop {
+            self.fill().await?;
+            let mut hashed = None;
+            let hasher = match std::mem::replace(&mut self.worker, Worker::Gone) {
+                Worker::Idle(hasher) => hasher,
+                Worker::Busy(worked) => {
+                    let worked = worked.await.map_err(|_| self.corrupt("its rows could not be hashed"))?;
+                    let (batch, taken) = worked.result.map_err(|fault| self.refused(&fault))?;
+                    self.leave_over(worked.bytes, taken)?;
+                    hashed = Some(batch);
+                    worked.hasher
+                }
+                Worker::Gone => return Err(self.corrupt("it was read on behind an error")),
+            };
+            let is_whole = hasher.form.is_whole();
+            self.worker = if self.waiting.is_empty() {
+                Worker::Idle(hasher)
+            } else {
+                let batch = std::mem::replace(&mut self.waiting, std::mem::take(&mut self.spare));
+                work(
+                    Hasher {
+                        keep: self.keep,
+                        ..hasher
+                    },
+                    batch,
+                )
+            };
+            match (&self.worker, hashed) {
+                (_, Some(hashed)) => return Ok(Some(hashed)),
+                (Worker::Busy(_), None) => {}
+                (_, None) if is_whole => return Ok(None),
+                (_, None) => return Err(self.corrupt("it ended before its trailer")),
+            }
+        }
+    }
+
+    /// Takes from the wire until there is a batch, or no more.
+    async fn fill(&mut self) -> Result<()> {
+        while !self.is_over && self.waiting.len() < BATCH_BYTES {
+            match self.rows.next().await {
+                Some(Ok(bytes)) => self.waiting.extend_from_slice(&bytes),
+                Some(Err(error)) => return Err(self.lease.trouble(&self.tried, error)),
+                None => self.is_over = true,
+            }
+        }
+        Ok(())
+    }
+
+    /// What of a batch was no whole row comes again, before what came since.
+    fn leave_over(&mut self, mut batch: Vec<u8>, taken: usize) -> Result<()> {
+        batch.drain(..taken);
+        if batch.is_empty() {
+            self.spare = batch;
+            return Ok(());
+        }
+        if self.is_over && self.waiting.is_empty() {
+            return Err(self.corrupt("it ended in the middle of a row"));
+        }
+        batch.append(&mut self.waiting);
+        self.spare = std::mem::replace(&mut self.waiting, batch);
+        Ok(())
+    }
+
+    fn corrupt(&self, cause: &str) -> StoreError {
+        StoreError::Corrupt(Trouble::new(
+            self.lease.site(),
+            &self.tried,
+            format!("the copy of rows: {cause}"),
+        ))
+    }
+
+    fn refused(&self, fault: &Fault<Refused>) -> StoreError {
+        match fault {
+            Fault::Form(cause) => self.corrupt(cause),
+            Fault::Row(Refused::TooWide) => self.wide.clone(),
+            Fault::Row(Refused::Key) => self.corrupt("a row without a key that can be read"),
+            Fault::Row(Refused::Digest) => self.corrupt("a row without a digest that can be read"),
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! A part that was read once, with the digests of its rows at hand.
+
+use crate::{ChunkDigest, Key, KeyValue, RowDigest};
+
+/// What [`crate::Ranged::read`] gives: one look at a part.
+#[derive(Debug, Clone, Default)]
+pub struct Kept {
+    /// Count and digest of the whole part, also when its rows did not fit.
+    pub digest: ChunkDigest,
+    /// Key and digest of every row that the digest counts; `None`: they were not asked for, did not fit, or this store does not keep them.
+    pub rows: Option<KeptRows>,
+}
+
+/// Keys and digests of rows, packed: some thirty bytes a row.
+#[derive(Debug, Clone, Default)]
+pub struct KeptRows {
+    digests: Vec<RowDigest>,
+    /// Where the packed key of each row ends in `keys`.
+    ends: Vec<u32>,
+    keys: Vec<u8>,
+}
+
+/// One value of a key, borrowed from where it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyPart<'a> {
+    /// As [`KeyValue::Int`].
+    Int(i64),
+    /// As [`KeyValue::Text`].
+    Text(&'a str),
+    /// As [`KeyValue::Bytes`].
+    Bytes(&'a [u8]),
+}
+
+impl<'a> From<&'a KeyValue> for KeyPart<'a> {
+    fn from(value: &'a KeyValue) -> Self {
+        match value {
+            KeyValue::Int(value) => Self::Int(*value),
+            KeyValue::Text(value) => Self::Text(value),
+            KeyValue::Bytes(value) => Self::Bytes(value),
+        }
+    }
+}
+
+/// First byte of a packed value; behind it eight bytes, or a length of four bytes and so many.
+mod tag {
+    pub(super) const INT: u8 = 1;
+    pub(super) const TEXT: u8 = 2;
+    pub(super) const BYTES: u8 = 3;
+}
+
+impl KeptRows {
+    /// Adds a row. `false`: it does not fit any more, and was not added; no table of rows holds more than 4 GB of keys.
+    #[must_use]
+    pub fn push(&mut self, key: &[KeyPart<'_>], digest: RowDigest) -> bool {
+        let begun = self.keys.len();
+        for value in key {
+            let (tag, bytes) = match value {
+                KeyPart::Int(value) => {
+                    self.keys.push(tag::INT);
+                    self.keys.extend_from_slice(&value.to_le_bytes());
+                    continue;
+                }
+                KeyPart::Text(text) => (tag::TEXT, text.as_bytes()),
+                KeyPart::Bytes(bytes) => (tag::BYTES, *bytes),
+            };
+            let Ok(length) = u32::try_from(bytes.len()) else {
+                self.keys.truncate(begun);
+                return false;
+            };
+            self.keys.push(tag);
+            self.keys.extend_from_slice(&length.to_le_bytes());
+            self.keys.extend_from_slice(bytes);
+        }
+        let Ok(end) = u32::try_from(self.keys.len()) else {
+            self.keys.truncate(begun);
+            return false;
+        };
+        self.ends.push(end);
+        self.digests.push(digest);
+        true
+    }
+
+    /// Adds all rows of `more` behind these. `false`: they do not fit, and none was added.
+    #[must_use]
+    pub fn append(&mut self, more: &Self) -> bool {
+        let fits = u32::try_from(self.keys.len() + more.keys.len()).is_ok();
+        if let (true, Ok(shift)) = (fits, u32::try_from(self.keys.len())) {
+            self.keys.extend_from_slice(&more.keys);
+            self.ends.extend(more.ends.iter().map(|end| end + shift));
+            self.digests.extend_from_slice(&more.digests);
+        }
+        fits
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.digests.len()
+    }
+
+    /// No row.
+    pub fn is_empty(&self) -> bool {
+        self.digests.is_empty()
+    }
+
+    /// What they take in memory.
+    pub fn bytes(&self) -> usize {
+        self.digests.len() * (size_of::<RowDigest>() + size_of::<u32>()) + self.keys.len()
+    }
+
+    /// The packed key of row `index`, which names the row: two rows have the same bytes only if they have the same key.
+    pub fn packed_key(&self, index: usize) -> Option<&[u8]> {
+        let place = |end: u32| usize::try_from(end).ok();
+        let begin = match index.checked_sub(1) {
+            None => 0,
+            Some(before) => place(*self.ends.get(before)?)?,
+        };
+        self.keys.get(begin..place(*self.ends.get(index)?)?)
+    }
+
+    /// The digest of row `index`.
+    pub fn digest(&self, index: usize) -> Option<RowDigest> {
+        self.digests.get(index).copied()
+    }
+
+    /// The key of row `index`.
+    pub fn key(&self, index: usize) -> Option<Key> {
+        unpacked(self.packed_key(index)?)
+    }
+}
+
+fn unpacked(mut packed: &[u8]) -> Option<Key> {
+    let mut values = Vec::new();
+    while let Some((tag, rest)) = packed.split_first() {
+        let (value, rest) = if *tag == tag::INT {
+            let (value, rest) = rest.split_first_chunk::<8>()?;
+            (KeyValue::Int(i64::from_le_bytes(*value)), rest)
+        } else {
+            let (length, rest) = rest.split_first_chunk::<4>()?;
+            let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+            let (bytes, rest) = rest.split_at_checked(length)?;
+            let value = match *tag {
+                tag::TEXT => KeyValue::Text(str::from_utf8(bytes).ok()?.to_owned()),
+                _ => KeyValue::Bytes(bytes.to_vec()),
+            };
+            (value, rest)
+        };
+        values.push(value);
+        packed = rest;
+    }
+    Some(Key(values))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn value() -> impl Strategy<Value = KeyValue> {
+        prop_oneof![
+            any::<i64>().prop_map(KeyValue::Int),
+            any::<String>().prop_map(KeyValue::Text),
+            any::<Vec<u8>>().prop_map(KeyValue::Bytes),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn keys_come_back_as_they_were_and_name_their_rows(
+            keys in prop::collection::vec(prop::collection::vec(value(), 0..4).prop_map(Key), 0..20),
+            cut in 0usize..20,
+        ) {
+            let (mut first, mut second) = (KeptRows::default(), KeptRows::default());
+            for (index, key) in keys.iter().enumerate() {
+                let parts: Vec<KeyPart<'_>> = key.0.iter().map(KeyPart::from).collect();
+                let half = if index < cut { &mut first } else { &mut second };
+                let digest = RowDigest(u128::try_from(index).unwrap());
+                prop_assert!(half.push(&parts, digest));
+            }
+            prop_assert!(first.append(&second));
+            prop_assert_eq!(first.len(), keys.len());
+            for (index, key) in keys.iter().enumerate() {
+                prop_assert_eq!(first.key(index), Some(key.clone()));
+                prop_assert_eq!(first.digest(index), Some(RowDigest(u128::try_from(index).unwrap())));
+                for (other, other_key) in keys.iter().enumerate() {
+                    prop_assert_eq!(first.packed_key(index) == first.packed_key(other), key == other_key);
+                }
+            }
+            prop_assert_eq!(first.key(keys.len()), None);
+        }
+    }
+}
