@@ -109,7 +109,12 @@ pub(crate) async fn choose(
 }
 
 fn best(measured: &[(Way, Option<Taken>)]) -> usize {
-    let cost = |at: usize| measured.get(at).and_then(|(_, taken)| *taken).map(Taken::micros_per_row);
+    let cost = |at: usize| {
+        measured
+            .get(at)
+            .and_then(|(_, taken)| *taken)
+            .map(Taken::micros_per_row)
+    };
     match (cost(0), cost(1)) {
         (Some(first), Some(second)) if second < first * CLIENT_SHARE_MAX => 1,
         _ => 0,

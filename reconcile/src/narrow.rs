@@ -82,7 +82,9 @@ impl Passes {
     pub(crate) async fn next(&mut self, sides: Sides<'_>, limits: &Limits) -> Result<Option<Vec<Candidate>>> {
         while let Some(slice) = self.open.last().copied() {
             let joined = match sides.kept {
-                Some((primary, secondary)) => join_kept(primary, secondary, slice, limits).ok_or_else(|| unreadable(sides))?,
+                Some((primary, secondary)) => {
+                    join_kept(primary, secondary, slice, limits).ok_or_else(|| unreadable(sides))?
+                }
                 None => join(sides, slice, limits).await?,
             };
             self.open.pop();
@@ -114,7 +116,12 @@ fn unreadable(sides: Sides<'_>) -> StoreError {
 /// As [`join`], of rows that were kept. `None`: one of them has no key; `Some(None)`: it does not fit.
 ///
 /// Most rows stand at the same place on both sides; what does is done with before anything is put into a table.
-fn join_kept(primary: &KeptRows, secondary: &KeptRows, slice: Slice, limits: &Limits) -> Option<Option<Vec<Candidate>>> {
+fn join_kept(
+    primary: &KeptRows,
+    secondary: &KeptRows,
+    slice: Slice,
+    limits: &Limits,
+) -> Option<Option<Vec<Candidate>>> {
     let mut join = Join::default();
     let (mut at_primary, mut at_secondary) = (0, 0);
     while at_primary < primary.len() || at_secondary < secondary.len() {
@@ -135,7 +142,8 @@ fn join_kept(primary: &KeptRows, secondary: &KeptRows, slice: Slice, limits: &Li
                 continue;
             }
         }
-        let is_same = is_alike(at_primary, at_secondary) && primary.digest(at_primary) == secondary.digest(at_secondary);
+        let is_same =
+            is_alike(at_primary, at_secondary) && primary.digest(at_primary) == secondary.digest(at_secondary);
         if !is_same {
             if at_primary < primary.len() {
                 join.take_kept(Column::Primary, primary, at_primary, slice)?;

@@ -99,7 +99,10 @@ impl Pacer {
                 return Ok(());
             };
             if Instant::now() + LOOK_PAUSE > deadline {
-                return Err(format!("busy: for {:?} no chunk could begin: {reason}", pace.busy_patience));
+                return Err(format!(
+                    "busy: for {:?} no chunk could begin: {reason}",
+                    pace.busy_patience
+                ));
             }
             tokio::time::sleep(LOOK_PAUSE).await;
         }
@@ -107,7 +110,9 @@ impl Pacer {
 
     /// Takes the rows of a chunk into account.
     pub(crate) async fn took(&self, rows: u64, limits: &Limits) {
-        let Some(per_second) = limits.pace.rows_per_second else { return };
+        let Some(per_second) = limits.pace.rows_per_second else {
+            return;
+        };
         let micros = u128::from(rows) * 1_000_000 / u128::from(per_second.max(1));
         let cost = Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX));
         let mut state = self.state.lock().await;

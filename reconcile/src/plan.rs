@@ -259,7 +259,11 @@ async fn collection(
         match rows(pair, limits, primary, secondary, &shape.common, &planned.settings).await {
             Ok((rows, said)) => {
                 let scope = [planned.scope.as_str(), said.as_str()];
-                planned.scope = scope.into_iter().filter(|words| !words.is_empty()).collect::<Vec<_>>().join("; ");
+                planned.scope = scope
+                    .into_iter()
+                    .filter(|words| !words.is_empty())
+                    .collect::<Vec<_>>()
+                    .join("; ");
                 Work::Compare(Box::new(rows))
             }
             Err(reason) => Work::NotVerified(reason),
@@ -324,7 +328,7 @@ async fn rows(
         }
     }
     let orders_alike = agree_on_key(pair, primary, secondary, common)?;
-    let (Some(at_primary), Some(at_secondary)) = (&pair.primary.ranged, &pair.secondary.ranged) else {
+    let (Some(at_primary), Some(_)) = (&pair.primary.ranged, &pair.secondary.ranged) else {
         return Err("unsupported: an end cannot digest".to_owned());
     };
     let seed = rand::random::<u64>();
@@ -405,7 +409,9 @@ async fn known_answer(limits: &Limits, end: &End, collection: &Collection, recip
     let Some(ranged) = &end.ranged else {
         return Err("unsupported: an end cannot digest".to_owned());
     };
-    let known = asked(limits, &end.site, || ranged.known_answer(collection, recipe)).await.0;
+    let known = asked(limits, &end.site, || ranged.known_answer(collection, recipe))
+        .await
+        .0;
     known.map_err(failed)
 }
 
@@ -419,7 +425,10 @@ async fn unserved(
 ) -> Result<Option<String>, String> {
     for (end, collection) in [(&pair.primary, primary), (&pair.secondary, secondary)] {
         let Some(ranged) = &end.ranged else { continue };
-        match asked(limits, &end.site, || ranged.serves(collection, recipe, boundaries)).await.0 {
+        match asked(limits, &end.site, || ranged.serves(collection, recipe, boundaries))
+            .await
+            .0
+        {
             Ok(()) => {}
             Err(StoreError::Unsupported(trouble)) => return Ok(Some(trouble.to_string())),
             Err(error) => return Err(failed(error)),

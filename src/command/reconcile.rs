@@ -11,8 +11,11 @@ mod planning;
 mod progress;
 mod sharding;
 
+use std::time::Duration;
+
 use anyhow::{Context as _, anyhow};
-use reconcile::{KeyDisclosure, KeySecret, Missing, ReconcileError, Session, Staged, Stop, Workplace};
+use jiff::SignedDuration;
+use reconcile::{KeyDisclosure, KeySecret, Limits, Missing, ReconcileError, Session, Staged, Stop, Workplace};
 use reports::render::Findings;
 use tokio_util::sync::CancellationToken;
 
@@ -158,7 +161,7 @@ pub(crate) async fn compare(
             (workplace, sessions)
         }
         None => {
-            let limits = reconcile::Limits::default();
+            let limits = limits(context)?;
             let (plan, sessions) = planned(context, &args.select, limits, &opened, sessions, &mut compared).await?;
             let local = context.output.join("_work").join(&plan.about.run_id);
             let workplace = Workplace::begin(journal::Place::folder(&local), local, plan).await?;
@@ -254,6 +257,39 @@ impl From<ReconcileError> for Failure {
             E::Journal(_) | E::Stopped | E::Corrupt(_) | E::Incomplete(_) | E::Place(_) => Self::cannot_tell(error),
         }
     }
+}
+
+/// Chunks that may be compared at the same time: each has a session of its own at each site.
+const PARALLEL_MAX: usize = 4;
+
+/// The bounds of a run by the configuration.
+fn limits(context: &Context) -> Result<Limits, Failure> {
+    let settings = &context.config.defaults.reconcile;
+    let mut limits = Limits::default();
+    if let Some(parallel) = settings.parallel {
+        if parallel.get() > PARALLEL_MAX {
+            return Err(Failure::refused(anyhow!(
+                "[defaults] reconcile.parallel = {parallel}: at most {PARALLEL_MAX} chunks are compared at the same time"
+            )));
+        }
+        limits.chunks_in_flight = parallel.get();
+    }
+    let positive = |name: &str, span: Option<SignedDuration>| match span {
+        None => Ok(None),
+        Some(span) => match Duration::try_from(span) {
+            Ok(span) if !span.is_zero() => Ok(Some(span)),
+            _ => Err(Failure::refused(anyhow!(
+                "[defaults] reconcile.{name} must be more than nothing"
+            ))),
+        },
+    };
+    let pace = &mut limits.pace;
+    pace.digest = settings.digest;
+    pace.chunk_target = positive("chunk_target", settings.chunk_target)?.unwrap_or(pace.chunk_target);
+    pace.max_lag = positive("max_lag", settings.max_lag)?;
+    pace.max_load = settings.max_load;
+    pace.rows_per_second = settings.rows_per_second.map(std::num::NonZeroU64::get);
+    Ok(limits)
 }
 
 fn key_secret(context: &Context) -> Result<Option<KeySecret>, Failure> {

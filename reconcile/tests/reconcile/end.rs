@@ -130,12 +130,21 @@ impl Catalog for OneEnd {
 
 #[async_trait]
 impl Status for OneEnd {
+    async fn active_sessions(&self) -> Result<Option<u64>> {
+        let mut world = lock(&self.world);
+        world.load_asked += 1;
+        Ok(world.active_sessions.map(|active| active(world.load_asked)))
+    }
+
     async fn status(&self) -> Result<NativeStatus> {
         let world = lock(&self.world);
         Ok(NativeStatus {
             identity: self.identity_now(&world),
             as_of_us: 0,
-            lag_us: None,
+            lag_us: match self.side {
+                Side::Primary => None,
+                Side::Secondary => world.lag_us,
+            },
             lag_as_of_us: None,
             pending_operations: None,
             not_collected: None,
@@ -216,6 +225,19 @@ impl CanaryReader for OneEnd {
     }
 }
 
+impl OneEnd {
+    /// Remembers a look at a part, or cancels it.
+    fn looked(&self, world: &mut World, part: &Part) -> Result<()> {
+        let side = if self.is_secondary() { "secondary" } else { "primary" };
+        world.looks.push((side, part.clone()));
+        let rows = self.rows(world).keys().filter(|key| holds(part, **key)).count();
+        match world.faults.secondary_cancels_above {
+            Some(most) if self.is_secondary() && rows > most => Err(passing(self.site(), "digest public.t")),
+            _ => Ok(()),
+        }
+    }
+}
+
 #[async_trait]
 impl Ranged for OneEnd {
     async fn recipe(&self, _: &Collection, columns: &[String], seed: u64) -> Result<Recipe> {
@@ -227,7 +249,11 @@ impl Ranged for OneEnd {
             seed,
             expression: String::new(),
             column_expressions: Vec::new(),
-            forms: Vec::new(),
+            forms: if lock(&self.world).keeps {
+                columns.to_vec()
+            } else {
+                Vec::new()
+            },
         })
     }
 
@@ -260,11 +286,43 @@ impl Ranged for OneEnd {
             world.faults.secondary_digests_fail -= 1;
             return Err(passing(self.site(), "digest public.t"));
         }
+        self.looked(&mut world, part)?;
         let mut digest = ChunkDigest::default();
         for (key, cell) in self.rows(&world).iter().filter(|(key, _)| holds(part, **key)) {
             (0..cell.copies).for_each(|_| digest.add(row_digest(recipe.seed, *key, cell)));
         }
         Ok(digest)
+    }
+
+    async fn read(&self, collection: &Collection, recipe: &Recipe, part: &Part, bytes_max: usize) -> Result<Kept> {
+        let digest = self.digest(collection, recipe, part).await?;
+        let world = lock(&self.world);
+        let mut rows = KeptRows::default();
+        for (key, cell) in self.rows(&world).iter().filter(|(key, _)| holds(part, **key)) {
+            for _ in 0..cell.copies {
+                assert!(rows.push(&[KeyPart::Int(*key)], row_digest(recipe.seed, *key, cell)));
+            }
+        }
+        let fits = world.keeps && rows.bytes() <= bytes_max;
+        Ok(Kept {
+            digest,
+            rows: fits.then_some(rows),
+        })
+    }
+
+    async fn middle(&self, _: &Collection, range: &KeyRange) -> Result<Option<Key>> {
+        let world = lock(&self.world);
+        let part = Part::Range(range.clone());
+        let keys: Vec<i64> = self
+            .rows(&world)
+            .keys()
+            .copied()
+            .filter(|key| holds(&part, *key))
+            .collect();
+        Ok(keys
+            .get(keys.len() / 2)
+            .filter(|_| keys.len() > 1)
+            .map(|key| Key::int(*key)))
     }
 
     async fn list(&self, _: &Collection, recipe: &Recipe, part: &Part) -> Result<Listing> {

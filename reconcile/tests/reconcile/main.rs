@@ -6,6 +6,7 @@ mod faults;
 mod found;
 mod in_flight;
 mod outcome;
+mod pace;
 mod property;
 mod schema;
 mod stages;

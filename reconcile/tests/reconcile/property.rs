@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use reconcile::{DigestChoice, Pace};
 use stores::{Class, Relation};
 
 use crate::outcome::{Outcome, pair, request, run};
@@ -61,6 +62,7 @@ fn outcome(
     rows_per_chunk: u64,
     narrow_bytes_max: usize,
     chunks_in_flight: usize,
+    pace: Pace,
 ) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -72,6 +74,8 @@ fn outcome(
     request.limits.rows_per_chunk = rows_per_chunk;
     request.limits.narrow_bytes_max = narrow_bytes_max;
     request.limits.chunks_in_flight = chunks_in_flight;
+    request.limits.pace = pace;
+    request.limits.attempts_max = 6;
     runtime.block_on(run(&pair(&world, relation), &request)).unwrap()
 }
 
@@ -85,11 +89,19 @@ proptest! {
         narrow_bytes_max in 300usize..20_000,
         chunks_in_flight in 1usize..6,
         is_replicating in any::<bool>(),
+        keeps in any::<bool>(),
+        keep_bytes_max in prop_oneof![Just(0usize), 100usize..8_000],
+        digest in prop_oneof![Just(DigestChoice::Auto), Just(DigestChoice::Client)],
+        cancels_above in prop::option::of(10usize..60),
     ) {
         let mut world = World::new(keys.into_iter().map(|key| (key, key * 3)));
         let planted = apply(&mut world, &plants);
         let relation = if is_replicating { Relation::Replicating } else { Relation::Independent };
-        let outcome = outcome(world, relation, rows_per_chunk, narrow_bytes_max, chunks_in_flight);
+        world.keeps = keeps;
+        world.faults.secondary_cancels_above = cancels_above.filter(|_| rows_per_chunk < 70);
+        let digest = if keeps { digest } else { DigestChoice::Auto };
+        let pace = Pace { digest, keep_bytes_max, ..Pace::default() };
+        let outcome = outcome(world, relation, rows_per_chunk, narrow_bytes_max, chunks_in_flight, pace);
         prop_assert_eq!(outcome.confirmed(), planted.clone());
         prop_assert_eq!(outcome.summary.exit_code(), u8::from(!planted.is_empty()));
         prop_assert!(outcome.summary.complete);

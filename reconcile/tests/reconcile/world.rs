@@ -83,6 +83,8 @@ pub(crate) struct Faults {
     pub(crate) secondary_digests_fail: u32,
     /// So many next digests at the secondary are never answered.
     pub(crate) secondary_digests_silent: u32,
+    /// Reads at the secondary of parts with more rows are cancelled.
+    pub(crate) secondary_cancels_above: Option<usize>,
     /// The secondary's listings say nothing more behind so many rows of a part.
     pub(crate) secondary_list_silent_after: Option<usize>,
     /// Every read of keys at the secondary fails.
@@ -133,6 +135,15 @@ pub(crate) struct World {
     pub(crate) links_proved: u32,
     /// Listings that were asked for.
     pub(crate) lists: u64,
+    /// The secondary's lag by its own account.
+    pub(crate) lag_us: Option<u64>,
+    /// Active sessions of both ends, by how often they were asked for.
+    pub(crate) active_sessions: Option<fn(u64) -> u64>,
+    pub(crate) load_asked: u64,
+    /// Both ends keep the rows that they read, and can hash elsewhere.
+    pub(crate) keeps: bool,
+    /// Parts that were digested or read, by side.
+    pub(crate) looks: Vec<(&'static str, Part)>,
     /// Readings of keys and fences, in their order.
     pub(crate) calls: Vec<&'static str>,
     pub(crate) seeds: BTreeSet<u64>,
@@ -174,6 +185,11 @@ impl World {
             primary_collection_later: None,
             links_proved: 0,
             lists: 0,
+            lag_us: None,
+            active_sessions: None,
+            load_asked: 0,
+            keeps: false,
+            looks: Vec::new(),
             calls: Vec::new(),
             seeds: BTreeSet::new(),
             versions: 0,

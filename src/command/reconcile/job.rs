@@ -243,7 +243,15 @@ pub(super) async fn select(pair: &Pair, job: &Job<'_>) -> Result<(Vec<Selected>,
             not_selected.push(NotSelected { primary, secondary });
         }
     }
+    // By name among equals: the sort keeps their order.
+    selected.sort_by_key(|one| std::cmp::Reverse(priority(job.tables, one)));
     Ok((selected, not_selected))
+}
+
+fn priority(tables: &Tables, selected: &Selected) -> i32 {
+    let side = selected.primary.as_ref().or(selected.secondary.as_ref());
+    let table = side.and_then(|side| tables.table.get(&side.name));
+    table.and_then(|table| table.priority).unwrap_or_default()
 }
 
 pub(super) async fn collections(end: &End) -> Result<Vec<Collection>, Failure> {

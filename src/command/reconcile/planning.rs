@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::fork::fork;
 use super::job::{Job, Opened, jobs, open, select};
 use super::progress::Progress;
-use super::{Compared, Context, key_secret};
+use super::{Compared, Context, key_secret, limits};
 use crate::cli::{Format, PlanArgs, RelationArg, SelectArgs};
 use crate::command::print;
 use crate::exit::{Exit, Failure, Outcome};
@@ -29,7 +29,7 @@ pub(super) async fn run(context: &Context, args: &PlanArgs, now: CancellationTok
     let sessions = sessions
         .map(|(one, tell)| Session::new(&one.ends.pair, secret.clone(), tell, stop.clone()))
         .collect();
-    let mut limits = Limits::default();
+    let mut limits = limits(context)?;
     limits.rows_per_shard = args.rows_per_shard.unwrap_or(limits.rows_per_shard);
     let (plan, _sessions) = planned(context, &args.select, limits, &opened, sessions, &mut compared).await?;
     let run_id = plan.about.run_id.clone();

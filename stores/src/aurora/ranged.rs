@@ -12,8 +12,8 @@ use super::shape::VALUE_BYTES_MAX;
 use super::table::{Table, TableKind};
 use super::tables::Tables;
 use crate::{
-    ChunkDigest, Collection, DigestMode, Kept, KeptRows, Key, KeyRange, Listing, Part, Ranged, Recipe, Result, RowDigest,
-    StoreError,
+    ChunkDigest, Collection, DigestMode, Kept, KeptRows, Key, KeyRange, Listing, Part, Ranged, Recipe, Result,
+    RowDigest, StoreError,
 };
 
 /// A table with fewer boundaries, or fewer blocks, may well be read whole for a range of it.
@@ -163,8 +163,19 @@ impl Ranged for Tables {
         };
         let source = self.source(&table, &Part::Range(range), &tried)?;
         // Either mode reads the same rows for the same condition.
-        let sql = format!("explain (costs off) select {} from {source}", recipe.columns.iter().map(|name| column(name)).collect::<Vec<_>>().join(", "));
-        let rows = lease.query_typed(&sql, &[]).await.map_err(|error| lease.trouble(&tried, error))?;
+        let sql = format!(
+            "explain (costs off) select {} from {source}",
+            recipe
+                .columns
+                .iter()
+                .map(|name| column(name))
+                .collect::<Vec<_>>()
+                .join(", ")
+        );
+        let rows = lease
+            .query_typed(&sql, &[])
+            .await
+            .map_err(|error| lease.trouble(&tried, error))?;
         let lines: std::result::Result<Vec<&str>, _> = rows.iter().map(|row| row.try_get(0)).collect();
         let lines = lines.map_err(|error| lease.trouble(&tried, error))?;
         let is_read_whole = lines.iter().any(|line| line.contains("Seq Scan"));

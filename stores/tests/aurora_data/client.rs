@@ -137,7 +137,10 @@ async fn every_kind_of_value_reaches_the_digest_and_names_its_column() {
         .collect();
     one.execute(&format!("create table t (id int primary key, {})", columns.join(", ")))
         .await;
-    let values: Vec<String> = NEARLY.iter().map(|(kind, value, _)| format!("cast({value} as {kind})")).collect();
+    let values: Vec<String> = NEARLY
+        .iter()
+        .map(|(kind, value, _)| format!("cast({value} as {kind})"))
+        .collect();
     one.execute(&format!(
         "insert into t select i, {} from generate_series(1, 3) i",
         values.join(", ")
@@ -153,7 +156,8 @@ async fn every_kind_of_value_reaches_the_digest_and_names_its_column() {
     };
     let (before, columns_before) = (whole().await, columns().await);
     for (n, (kind, value, other)) in NEARLY.iter().enumerate() {
-        one.execute(&format!("update t set c{n} = cast({other} as {kind}) where id = 2")).await;
+        one.execute(&format!("update t set c{n} = cast({other} as {kind}) where id = 2"))
+            .await;
         let after = whole().await;
         assert!(
             after.count == 3 && after.sum != before.sum,
@@ -168,7 +172,8 @@ async fn every_kind_of_value_reaches_the_digest_and_names_its_column() {
             .map(|(_, name)| name)
             .collect();
         assert_eq!(differing, [&format!("c{n}")], "{kind}");
-        one.execute(&format!("update t set c{n} = cast({value} as {kind}) where id = 2")).await;
+        one.execute(&format!("update t set c{n} = cast({value} as {kind}) where id = 2"))
+            .await;
         assert_eq!(whole().await, before, "{kind}: undone");
     }
 }

@@ -1,0 +1,181 @@
+//! Rows that are kept, parts that are halved, and pauses.
+
+use std::time::Duration;
+
+use reconcile::{ChunkState, DigestChoice, Request};
+use stores::{DigestMode, Part, Relation};
+use tokio::time::Instant;
+
+use crate::outcome::{pair, request, run};
+use crate::world::{Shared, World, lock};
+
+fn world(differing: impl IntoIterator<Item = i64>) -> Shared {
+    let mut world = World::new((0..100).map(|key| (key, key)));
+    world.keeps = true;
+    for key in differing {
+        world.secondary.put(key, -1, 3, 0);
+    }
+    world.share()
+}
+
+fn with(world: &Shared, digest: DigestChoice) -> Request {
+    let mut request = request(world);
+    request.limits.pace.digest = digest;
+    request.limits.chunks_in_flight = 1;
+    request
+}
+
+fn looks(world: &Shared, side: &str) -> usize {
+    lock(world).looks.iter().filter(|(at, _)| *at == side).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_that_were_hashed_here_are_not_read_a_second_time() {
+    let world = world([3, 4, 30, 99]);
+    let pair = pair(&world, Relation::Replicating);
+    let outcome = run(&pair, &with(&world, DigestChoice::Client)).await.unwrap();
+    assert_eq!(outcome.confirmed().into_keys().collect::<Vec<_>>(), [3, 4, 30, 99]);
+    assert!(outcome.chunks().all(|chunk| chunk.mode == DigestMode::Client));
+    assert_eq!(lock(&world).lists, 0, "nothing was listed");
+    assert_eq!((looks(&world, "primary"), looks(&world, "secondary")), (4, 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_that_do_not_fit_are_listed() {
+    let world = world([3, 4, 30, 99]);
+    let pair = pair(&world, Relation::Replicating);
+    let mut request = with(&world, DigestChoice::Client);
+    request.limits.pace.keep_bytes_max = 100;
+    let outcome = run(&pair, &request).await.unwrap();
+    assert_eq!(outcome.confirmed().into_keys().collect::<Vec<_>>(), [3, 4, 30, 99]);
+    assert_eq!(lock(&world).lists, 6, "three chunks, both sides");
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_chunks_keep_differing_they_are_read_with_their_rows() {
+    let world = world((0..100).step_by(5));
+    let pair = pair(&world, Relation::Replicating);
+    let mut request = with(&world, DigestChoice::Pushdown);
+    request.limits.rows_per_chunk = 10;
+    let outcome = run(&pair, &request).await.unwrap();
+    assert_eq!(outcome.confirmed().len(), 20);
+    assert!(outcome.chunks().all(|chunk| chunk.state == ChunkState::Different));
+    assert_eq!(lock(&world).lists, 4, "of the first two chunks alone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn ends_that_hash_a_known_row_differently_are_not_compared_in_any_mode() {
+    let world = world([]);
+    lock(&world).faults.known_answer_differs = true;
+    let pair = pair(&world, Relation::Replicating);
+    for digest in [DigestChoice::Auto, DigestChoice::Pushdown, DigestChoice::Client] {
+        let outcome = run(&pair, &with(&world, digest)).await.unwrap();
+        assert_eq!(outcome.summary.exit_code(), 3);
+        let reason = &outcome.coverage().next().unwrap().reason;
+        assert!(reason.starts_with("digest_differs"), "{reason}");
+    }
+    lock(&world).faults.known_answer_differs = false;
+    lock(&world).keeps = false;
+    let outcome = run(&pair, &with(&world, DigestChoice::Client)).await.unwrap();
+    let reason = &outcome.coverage().next().unwrap().reason;
+    assert!(reason.starts_with("unsupported"), "{reason}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_replay_cancels_is_read_in_halves_at_that_side_alone() {
+    for (most, relation) in [(7, Relation::Replicating), (13, Relation::Independent)] {
+        for digest in [DigestChoice::Pushdown, DigestChoice::Client] {
+            let world = world([42]);
+            lock(&world).faults.secondary_cancels_above = Some(most);
+            let pair = pair(&world, relation);
+            let outcome = run(&pair, &with(&world, digest)).await.unwrap();
+            assert_eq!(outcome.confirmed().into_keys().collect::<Vec<_>>(), [42]);
+            assert!(outcome.summary.complete, "{:?}", outcome.summary.coverage);
+            assert!(outcome.chunks().all(|chunk| chunk.secondary.unwrap().count == 25));
+            let whole = |side: &str| {
+                let looks = &lock(&world).looks;
+                looks
+                    .iter()
+                    .filter(|(at, _)| *at == side)
+                    .map(|(_, part)| part.clone())
+                    .collect::<Vec<Part>>()
+            };
+            let (ours, theirs) = (whole("primary"), whole("secondary"));
+            assert!(
+                ours.len() < theirs.len(),
+                "the primary is read whole: {} and {}",
+                ours.len(),
+                theirs.len()
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_stays_cancelled_fails_and_is_never_equal() {
+    let world = world([]);
+    lock(&world).faults.secondary_cancels_above = Some(0);
+    let pair = pair(&world, Relation::Replicating);
+    let outcome = run(&pair, &with(&world, DigestChoice::Auto)).await.unwrap();
+    assert_eq!(outcome.summary.exit_code(), 3);
+    assert!(outcome.chunks().all(|chunk| chunk.state == ChunkState::Failed));
+    assert!(looks(&world, "secondary") < 100, "tries are bounded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_is_kept_over_all_chunks() {
+    let world = world([]);
+    let pair = pair(&world, Relation::Replicating);
+    let mut request = with(&world, DigestChoice::Auto);
+    request.limits.pace.rows_per_second = Some(10);
+    request.limits.chunks_in_flight = 2;
+    let begun = Instant::now();
+    let outcome = run(&pair, &request).await.unwrap();
+    assert_eq!(outcome.summary.exit_code(), 0);
+    // 100 rows, 10 a second; the first two chunks begin at once.
+    let took = begun.elapsed();
+    assert!(
+        took >= Duration::from_secs(5) && took < Duration::from_secs(12),
+        "{took:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_chunk_begins_while_the_sides_are_busy() {
+    let world = world([]);
+    // At work for the first five looks.
+    lock(&world).active_sessions = Some(|asked| if asked <= 5 { 9 } else { 3 });
+    let pair = pair(&world, Relation::Replicating);
+    let mut request = with(&world, DigestChoice::Auto);
+    request.limits.pace.max_load = Some(4);
+    let begun = Instant::now();
+    let outcome = run(&pair, &request).await.unwrap();
+    assert_eq!(outcome.summary.exit_code(), 0);
+    assert!(begun.elapsed() >= Duration::from_secs(5), "{:?}", begun.elapsed());
+
+    for active in [Some((|_| 9) as fn(u64) -> u64), None] {
+        lock(&world).active_sessions = active;
+        lock(&world).looks.clear();
+        let outcome = run(&pair, &request).await.unwrap();
+        assert_eq!(outcome.summary.exit_code(), 3, "never equal");
+        assert!(outcome.chunks().all(|chunk| chunk.error.starts_with("busy: ")));
+        assert!(lock(&world).looks.is_empty(), "nothing was read");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_chunk_begins_while_the_secondary_is_behind_or_does_not_tell() {
+    let world = world([]);
+    let mut request = with(&world, DigestChoice::Auto);
+    request.limits.pace.max_lag = Some(Duration::from_secs(10));
+    for (lag_us, relation, code) in [
+        (Some(9_000_000), Relation::Replicating, 0),
+        (Some(11_000_000), Relation::Replicating, 3),
+        (None, Relation::Replicating, 3),
+        (None, Relation::Independent, 0),
+    ] {
+        lock(&world).lag_us = lag_us;
+        let outcome = run(&pair(&world, relation), &request).await.unwrap();
+        assert_eq!(outcome.summary.exit_code(), code, "{lag_us:?} {relation:?}");
+    }
+}
