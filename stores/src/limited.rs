@@ -13,8 +13,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::{
-    Catalog, ChunkDigest, Collection, Counter, End, Fence, Fork, Key, KeyedBy, Listing, NativeStatus, Part, Position,
-    Ranged, ReadRequest, Reading, Readings, Recipe, Reread, Result, ScanPart, Scanned, Status,
+    Catalog, ChunkDigest, Collection, Counter, End, Fence, Fork, Kept, Key, KeyRange, KeyedBy, Listing, NativeStatus,
+    Part, Position, Ranged, ReadRequest, Reading, Readings, Recipe, Reread, Result, ScanPart, Scanned, Status,
 };
 
 /// Rows of a listing that are paid for together: a pause for each of them would be shorter than a clock tells.
@@ -179,6 +179,10 @@ impl Status for Limited<dyn Status> {
     async fn fork(&self) -> Result<Fork> {
         self.gate.ask(self.inner.fork()).await
     }
+
+    async fn active_sessions(&self) -> Result<Option<u64>> {
+        self.gate.ask(self.inner.active_sessions()).await
+    }
 }
 
 #[async_trait]
@@ -203,6 +207,21 @@ impl Ranged for Limited<dyn Ranged> {
 
     async fn list(&self, collection: &Collection, recipe: &Recipe, part: &Part) -> Result<Listing> {
         self.gate.list(self.inner.list(collection, recipe, part)).await
+    }
+
+    async fn read(&self, collection: &Collection, recipe: &Recipe, part: &Part, keep_bytes_max: usize) -> Result<Kept> {
+        let kept = self.inner.read(collection, recipe, part, keep_bytes_max);
+        let kept = self.gate.ask(kept).await?;
+        self.gate.book_rows(kept.digest.count);
+        Ok(kept)
+    }
+
+    async fn middle(&self, collection: &Collection, range: &KeyRange) -> Result<Option<Key>> {
+        self.gate.ask(self.inner.middle(collection, range)).await
+    }
+
+    async fn serves(&self, collection: &Collection, recipe: &Recipe, boundaries: &[Key]) -> Result<()> {
+        self.gate.ask(self.inner.serves(collection, recipe, boundaries)).await
     }
 }
 

@@ -154,9 +154,11 @@ pub(crate) fn forms(table: &Table, recipe: &Recipe, may_be_wide: bool) -> (Optio
     if unfit.is_empty() && flags.is_empty() {
         return (None, forms);
     }
-    let told = flags.into_iter().fold("pg_catalog.decode('', 'hex')".to_owned(), |told, flag| {
-        format!("pg_catalog.byteacat({told}, {flag})")
-    });
+    let told = flags
+        .into_iter()
+        .fold("pg_catalog.decode('', 'hex')".to_owned(), |told, flag| {
+            format!("pg_catalog.byteacat({told}, {flag})")
+        });
     let guard = if unfit.is_empty() {
         told
     } else {

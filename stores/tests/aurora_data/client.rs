@@ -42,11 +42,7 @@ async fn copies_of_chunks_add_up_to_the_whole_at_both_ends() {
         );
         assert!(known > u128::from(u64::MAX), "{name}: 128 bits");
         let whole = ranged(&two.primary).read(&here, &made, &Part::ALL, KEEP).await.unwrap();
-        assert_eq!(
-            whole.digest.count,
-            rows(&name),
-            "{name}"
-        );
+        assert_eq!(whole.digest.count, rows(&name), "{name}");
         assert_eq!(of_kept(&whole), whole.digest, "{name}");
         let boundaries = ranged(&two.primary).split(&here, 60).await.unwrap();
         for parts in [ranges(&boundaries), buckets(5)] {
