@@ -270,6 +270,9 @@ fn changed_at(table: &Table, name: Option<&str>) -> std::result::Result<String, 
     }
 }
 
+/// Of a row, and of each of its columns; `None` is NULL.
+type Digests = (RowDigest, Vec<Option<u64>>);
+
 /// Who hashes the rows that are read.
 enum Hashing {
     Server,
@@ -290,7 +293,7 @@ impl Hashing {
         row: &SqlRow,
         request: &ReadRequest<'_>,
         key: &Key,
-    ) -> std::result::Result<Option<(RowDigest, Vec<Option<u64>>)>, tokio_postgres::Error> {
+    ) -> std::result::Result<Option<Digests>, tokio_postgres::Error> {
         match self {
             Self::Server => {
                 let Some(hash) = row.try_get::<_, Option<i64>>(6)? else {
