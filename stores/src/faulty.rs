@@ -13,8 +13,8 @@ use tokio::sync::watch;
 
 use crate::{
     Canary, CanaryReader, CanaryWriter, Catalog, ChunkDigest, Collection, Counter, End, Fence, Fork, Identify,
-    Identity, Kept, Key, KeyRange, KeyedBy, Listing, NativeStatus, Part, Position, Ranged, ReadRequest, Readings, Recipe, Reread,
-    Result, ScanPart, Scanned, Sighting, Sought, Status, StoreError, WriteOutcome,
+    Identity, Kept, Key, KeyRange, KeyedBy, Listing, NativeStatus, Part, Position, Ranged, ReadRequest, Readings,
+    Recipe, Reread, Result, ScanPart, Scanned, Sighting, Sought, Status, StoreError, WriteOutcome,
 };
 
 /// The calls that can fail.

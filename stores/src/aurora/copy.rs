@@ -184,7 +184,7 @@ struct Hasher {
 
 /// What one batch of rows gives.
 #[derive(Debug, Default)]
-pub(crate) struct Hashed {
+pub(crate) struct Batch {
     /// Of all rows of the batch.
     pub(crate) digest: ChunkDigest,
     /// Those rows, if they are kept; fewer than `digest` counts if they did not fit.
@@ -192,8 +192,8 @@ pub(crate) struct Hashed {
 }
 
 impl Hasher {
-    fn take(&mut self, bytes: &[u8]) -> std::result::Result<(Hashed, usize), Fault<Refused>> {
-        let mut hashed = Hashed::default();
+    fn take(&mut self, bytes: &[u8]) -> std::result::Result<(Batch, usize), Fault<Refused>> {
+        let mut hashed = Batch::default();
         let (layout, keep) = (&mut self.layout, self.keep);
         let taken = self.form.feed(bytes, |fields| layout.row(fields, keep, &mut hashed))?;
         Ok((hashed, taken))
@@ -201,7 +201,7 @@ impl Hasher {
 }
 
 impl Layout {
-    fn row(&mut self, fields: Fields<'_>, keep: bool, hashed: &mut Hashed) -> std::result::Result<(), Refused> {
+    fn row(&mut self, fields: Fields<'_>, keep: bool, hashed: &mut Batch) -> std::result::Result<(), Refused> {
         let wide_max = usize::try_from(VALUE_BYTES_MAX).unwrap_or(usize::MAX);
         if fields.widest() > wide_max {
             return Err(Refused::TooWide);
@@ -303,7 +303,7 @@ struct Worked {
     hasher: Hasher,
     /// The batch; what of it was no whole row comes again.
     bytes: Vec<u8>,
-    result: std::result::Result<(Hashed, usize), Fault<Refused>>,
+    result: std::result::Result<(Batch, usize), Fault<Refused>>,
 }
 
 fn work(mut hasher: Hasher, bytes: Vec<u8>) -> Worker {
@@ -353,7 +353,7 @@ impl Copying {
     ///
     /// # Errors
     /// Of the server, also in mid-copy; `Corrupt` when the copy ends without its trailer; `Unsupported` for a value that is too wide.
-    pub(crate) async fn next(&mut self) -> Result<Option<Hashed>> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Batch>> {
         loop {
             self.fill().await?;
             let mut hashed = None;
