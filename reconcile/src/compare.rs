@@ -212,9 +212,6 @@ impl Comparison<'_> {
         );
         chunk.attempts += primary.1.max(secondary.1);
         let (primary, secondary) = (primary.0?, secondary.0?);
-        (chunk.primary, chunk.primary_us) = (Some(primary.digest), Some(primary.took_us));
-        (chunk.secondary, chunk.secondary_us) = (Some(secondary.digest), Some(secondary.took_us));
-        chunk.read_at_us = read_at_us;
         // After the digests: what began to lead elsewhere, or was promoted meanwhile, is noticed before they count.
         let (at_primary, at_secondary) = identities(self.pair, self.limits).await?;
         if at_primary.same_data(&at_secondary) {
@@ -224,6 +221,10 @@ impl Comparison<'_> {
             )));
         }
         self.roles_hold(&at_primary, &at_secondary)?;
+        // Only now are they digests of these two sites: a later run may be compared with what is recorded here.
+        (chunk.primary, chunk.primary_us) = (Some(primary.digest), Some(primary.took_us));
+        (chunk.secondary, chunk.secondary_us) = (Some(secondary.digest), Some(secondary.took_us));
+        chunk.read_at_us = read_at_us;
         Ok(primary.rows.zip(secondary.rows))
     }
 

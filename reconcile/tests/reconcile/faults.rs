@@ -326,6 +326,12 @@ async fn the_same_data_twice_is_refused_before_and_in_mid_run() {
         .collect();
     assert_eq!(failed.len(), 2);
     assert!(failed.iter().all(|chunk| chunk.error.starts_with("same_data: ")));
+    assert!(
+        failed
+            .iter()
+            .all(|chunk| chunk.primary.is_none() && chunk.secondary.is_none()),
+        "digests of another site are no record of this one"
+    );
 }
 
 /// What makes one pair of digests enough, that the secondary applies what the primary writes, ends with the promotion.
@@ -350,6 +356,7 @@ async fn a_secondary_that_is_promoted_in_mid_run_is_not_equal_from_then_on() {
     assert_eq!(states, [(0, equal), (1, equal), (2, failed), (3, failed)]);
     let told = outcome.chunks().find(|chunk| chunk.chunk_id == 2).unwrap();
     assert!(told.error.starts_with("role_changed: site usw2 "), "{}", told.error);
+    assert!(told.primary.is_none() && told.secondary.is_none());
 }
 
 #[tokio::test(start_paused = true)]
