@@ -234,6 +234,11 @@ async fn collection(
     {
         planned.schema.clear();
         Work::Skipped("canaries: driftline's own rows are not compared".to_owned())
+    } else if let [Some(reason), Some(_)] =
+        sides.map(|side| side.as_ref().and_then(|side| side.not_replicated.as_ref()))
+    {
+        planned.schema.clear();
+        Work::Skipped(format!("not_replicated: {reason}"))
     } else if is_logical && pair.fence != FenceKind::Canary {
         // Without the right fence, what is only in flight could be confirmed.
         planned.schema.clear();

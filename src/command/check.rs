@@ -391,7 +391,9 @@ fn datasets(unit: &Unit<'_>, collections: &[Collection], exit: &mut Exit) -> Vec
 fn table(collection: &Collection) -> TableReport {
     let mut not_verifiable = Vec::new();
     not_verifiable.extend(collection.unreadable.clone());
-    if let KeyShape::Unusable(reason) = &collection.key {
+    if let KeyShape::Unusable(reason) = &collection.key
+        && !collection.is_counter
+    {
         not_verifiable.push(format!("no usable key: {reason}"));
     }
     for column in &collection.columns {

@@ -40,6 +40,9 @@ pub struct Collection {
     pub unreadable: Option<String>,
     /// driftline's own canaries: excluded from comparison and counted.
     pub is_canary: bool,
+    /// Why its rows are not meant to be the same at both ends (derived, or kept elsewhere). `None`: they are.
+    #[serde(default)]
+    pub not_replicated: Option<String>,
     /// It has no rows: it is a number that is counted up, and its position is compared.
     #[serde(default)]
     pub is_counter: bool,

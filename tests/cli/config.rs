@@ -127,6 +127,19 @@ fn names_must_exist_elsewhere_in_the_file() {
 }
 
 #[test]
+fn a_condition_that_means_other_rows_tomorrow_is_refused_and_a_steady_one_is_not() {
+    let with = |setting: &str| GOOD.replace("exclude_columns = [\"touched\"]", setting);
+    let fine = with("where = \"at < '2026-01-01'\", compare = { price = \"semantic\" }");
+    assert!(print(&fine).expect(0).stdout.contains("semantic"));
+    refused(
+        &with("where = \"at < now()\""),
+        "16:69",
+        &["the condition of table `public.pay_log`", "`now`"],
+    );
+    refused(&with("compare = { price = \"loose\" }"), "16:71", &["loose"]);
+}
+
+#[test]
 fn a_connection_without_writers_is_refused() {
     refused(
         &GOOD.replace("writers = [\"use1\"]", ""),

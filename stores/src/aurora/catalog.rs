@@ -143,6 +143,7 @@ fn read_table(
         bytes: bytes.and_then(|bytes| u64::try_from(bytes).ok()),
         blocks: blocks.and_then(|blocks| u64::try_from(blocks).ok()).unwrap_or(0),
         unreadable: unreadable(row, kind)?,
+        not_replicated: not_replicated(kind),
         definitions: Vec::new(),
         scope: Scope::default(),
     })
@@ -175,27 +176,38 @@ fn nameless(index: &str) -> String {
     }
 }
 
-/// Why a table cannot be read as a whole, with the remedy.
-fn unreadable(row: &Row, kind: TableKind) -> Result<Option<String>, tokio_postgres::Error> {
-    let flag = |index: usize| row.try_get::<_, Option<bool>>(index).map(Option::unwrap_or_default);
-    let is_unlogged = row.try_get::<_, &str>(4)? == "u" || flag(10)?;
-    let has_foreign_leaf = flag(11)?;
+/// Why the rows of a table are not meant to be the same at both ends.
+fn not_replicated(kind: TableKind) -> Option<String> {
     let reason = match kind {
         TableKind::Foreign => "a foreign table: its rows live in another server; compare them there",
         TableKind::MaterializedView => {
             "a materialized view: its rows are derived from other tables; compare those, and refresh it after a failover"
         }
-        _ if has_foreign_leaf => "a partition of it is a foreign table: its rows live in another server",
-        _ if is_unlogged => {
+        TableKind::Ordinary | TableKind::Partitioned => return None,
+    };
+    Some(reason.to_owned())
+}
+
+/// Why a table cannot be read as a whole, with the remedy.
+fn unreadable(row: &Row, kind: TableKind) -> Result<Option<String>, tokio_postgres::Error> {
+    let flag = |index: usize| row.try_get::<_, Option<bool>>(index).map(Option::unwrap_or_default);
+    if let Some(reason) = not_replicated(kind) {
+        return Ok(Some(reason));
+    }
+    let is_unlogged = row.try_get::<_, &str>(4)? == "u" || flag(10)?;
+    let reason = match () {
+        () if flag(11)? => "a partition of it is a foreign table: its rows live in another server",
+        // Not skipped: what it holds is lost in a failover, and somebody has to know.
+        () if is_unlogged => {
             "unlogged: it is not replicated, and empty after a crash or a promotion; `alter table ... set logged`"
         }
-        _ if !flag(5)? => "this role may not use its schema; `grant usage on schema ... to` the role",
+        () if !flag(5)? => "this role may not use its schema; `grant usage on schema ... to` the role",
         // Rights on all columns are not enough: the row's version is read too.
-        _ if !flag(6)? => "this role may not select from it; `grant select on ... to` the role",
-        _ if flag(7)? => {
+        () if !flag(6)? => "this role may not select from it; `grant select on ... to` the role",
+        () if flag(7)? => {
             "row-level security hides rows from this role; `alter role ... bypassrls`, or connect as a role that sees all rows"
         }
-        _ => return Ok(None),
+        () => return Ok(None),
     };
     Ok(Some(reason.to_owned()))
 }

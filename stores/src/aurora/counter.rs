@@ -1,4 +1,4 @@
-//! Sequences: where they stand.
+//! What a database holds beside tables: sequences and where they stand, and large objects.
 
 use super::quote::literal;
 use super::session::Lease;
@@ -14,6 +14,32 @@ from pg_catalog.pg_sequence s join pg_catalog.pg_class c on c.oid = s.seqrelid
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where c.relpersistence = 'p' and n.nspname <> 'information_schema' and n.nspname not like 'pg\\_%'
 order by 1, 2";
+
+/// How many large objects there are.
+const LARGE_OBJECTS: &str = "select pg_catalog.count(*) from pg_catalog.pg_largeobject_metadata";
+/// Where they are kept.
+const LARGE_OBJECT_TABLE: &str = "pg_catalog.pg_largeobject";
+
+/// Large objects, if there are any: a collection that is found and not compared.
+pub(crate) async fn large_objects(lease: &Lease) -> Result<Option<Collection>> {
+    let failed = |error| lease.trouble("count the large objects", error);
+    let rows = lease.query_typed(LARGE_OBJECTS, &[]).await.map_err(failed)?;
+    let count: i64 = match rows.first() {
+        Some(row) => row.try_get(0).map_err(failed)?,
+        None => 0,
+    };
+    Ok((count > 0).then(|| Collection {
+        name: LARGE_OBJECT_TABLE.to_owned(),
+        kind: "large objects".to_owned(),
+        key: KeyShape::Unusable("large objects are not compared".to_owned()),
+        rows_estimate: u64::try_from(count).ok(),
+        unreadable: Some(
+            "large objects are not compared in this version; keep such data in tables, or compare it by other means"
+                .to_owned(),
+        ),
+        ..Collection::default()
+    }))
+}
 
 /// Where it stands, how it steps, and the column that it feeds: quoted table and column.
 fn standing(name: &str) -> String {

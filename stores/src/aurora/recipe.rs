@@ -191,6 +191,7 @@ mod tests {
             bytes: None,
             blocks: 0,
             unreadable: None,
+            not_replicated: None,
             definitions: Vec::new(),
             scope: crate::Scope::default(),
         }

@@ -28,6 +28,8 @@ pub(crate) struct Table {
     pub(crate) blocks: u64,
     /// Why it cannot be read as a whole, with the remedy.
     pub(crate) unreadable: Option<String>,
+    /// Why its rows are not meant to be the same at both ends.
+    pub(crate) not_replicated: Option<String>,
     /// Its indexes, constraints, and the extensions of its types.
     pub(crate) definitions: Vec<Definition>,
     /// What of it is compared, and how.
@@ -115,6 +117,7 @@ impl Table {
             bytes: self.bytes,
             unreadable: self.unreadable.clone(),
             is_canary: (self.schema.as_str(), self.name.as_str()) == CANARY_TABLE,
+            not_replicated: self.not_replicated.clone(),
             is_counter: false,
             definitions: self.definitions.clone(),
             scope: self.scope.clone(),

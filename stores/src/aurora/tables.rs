@@ -168,6 +168,7 @@ impl Catalog for Tables {
         let schema = self.load(&lease).await?;
         let mut collections: Vec<Collection> = schema.tables.values().map(|table| table.collection()).collect();
         collections.extend(counter::collections(&lease).await?);
+        collections.extend(counter::large_objects(&lease).await?);
         collections.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(collections)
     }

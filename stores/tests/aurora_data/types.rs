@@ -330,6 +330,46 @@ async fn a_standby_gives_the_primarys_digest_for_every_type() {
     );
 }
 
+/// Kinds of types that a user makes, as the documentation calls them.
+const KINDS: [&str; 6] = ["array", "enum", "domain", "composite", "range", "multirange"];
+
+/// `docs/aurora.md` names every type that is compared here in the rows of those that are, and every one that is refused in the others.
+#[test]
+fn the_documentation_names_every_type_as_it_is() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/aurora.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let table = text.split("| types | compared as |").nth(1).unwrap();
+    let (mut compared, mut refused) = (BTreeSet::new(), BTreeSet::new());
+    for row in table.lines().skip(2).take_while(|line| line.starts_with('|')) {
+        let [_, types, how, _] = row.split('|').collect::<Vec<_>>().try_into().unwrap();
+        let names = types
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .map(|name| name.trim_matches('"').to_owned());
+        let list = if how.contains("not compared") {
+            &mut refused
+        } else {
+            &mut compared
+        };
+        for name in names {
+            assert!(list.insert(name.clone()), "{name} stands there twice");
+        }
+    }
+    let named = |name: &&str| KINDS.contains(name) || name.starts_with(|first: char| first.is_ascii_lowercase());
+    let own = ["mood", "positive", "tags", "tagged", "pair", "nested"];
+    let tested: BTreeSet<String> = VALUES
+        .iter()
+        .map(|value| value.0.trim_matches('"').split('(').next().unwrap())
+        .filter(|name| !name.ends_with("[]") && !own.iter().any(|own| name.starts_with(own)))
+        .chain(KINDS)
+        .filter(named)
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(compared, tested);
+    assert_eq!(refused, REFUSED.iter().map(|name| (*name).to_owned()).collect());
+}
+
 #[tokio::test]
 async fn no_built_in_type_is_forgotten() {
     let one = One::start().await;
