@@ -59,9 +59,9 @@ impl Touches {
     /// and every write changed its row (the lab's do: they change `updated_at`). `primary` says which side a
     /// reconciliation calls primary.
     ///
-    /// The origin is what evidence in the rows that are left can tell, not what an all-knowing witness would say: a row
-    /// that is left on one side only tells whether *it* was written after the two parted; a delete leaves no trace, so a
-    /// row that was only deleted on the other side is `unknown`.
+    /// The origin is what evidence in the rows that are left can tell on servers that keep commit times, as the lab's do, not what an
+    /// all-knowing witness would say: a row that is left on one side only tells whether *it* was written after the two parted. If it was
+    /// not, both had it then, and the other side has deleted it since.
     pub fn truth(old: &Self, new: &Self, primary: Side) -> Truth {
         let mut keys: Vec<&(String, String)> = old.keys.keys().chain(new.keys.keys()).collect();
         keys.sort();
@@ -85,8 +85,8 @@ fn difference(key: &(String, String), old: Option<Touch>, new: Option<Touch>, pr
     let (class, origin) = match (on_old, on_new) {
         (false, false) => return None,
         (true, true) => ("different", both_left(old.is_some(), new.is_some())),
-        (true, false) => (missing_on_new, if old.is_some() { "lost_write" } else { "unknown" }),
-        (false, true) => (missing_on_old, if new.is_some() { "new_write" } else { "unknown" }),
+        (true, false) => (missing_on_new, if old.is_some() { "lost_write" } else { "new_write" }),
+        (false, true) => (missing_on_old, if new.is_some() { "new_write" } else { "lost_write" }),
     };
     Some(Planted {
         collection: key.0.clone(),
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn deletes_leave_no_trace() {
+    fn deletes_are_told_by_the_row_that_is_left() {
         let old = touches(&[
             ("gone", true, false),
             ("came and went", false, true),
@@ -167,8 +167,8 @@ mod tests {
         assert_eq!(
             told(&truth),
             [
-                ("gone", "missing_on_primary", "unknown"),
-                ("gone too", "missing_on_secondary", "unknown"),
+                ("gone", "missing_on_primary", "lost_write"),
+                ("gone too", "missing_on_secondary", "new_write"),
                 ("kept", "missing_on_primary", "new_write"),
             ]
         );

@@ -287,3 +287,68 @@ async fn a_side_is_compared_with_what_was_recorded_of_the_one_that_is_gone() {
     assert!(of("public.other").starts_with("schema_changed"), "{shapes}");
     assert!(of("public.late").starts_with("not_recorded"), "{shapes}");
 }
+
+/// By commit times alone: no column tells when a row changed.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_lost_written_anew_or_deleted_is_told_by_commit_times() {
+    let story = Story::start(
+        "create table public.orders (id bigint primary key, note text);
+         insert into public.orders select i, 'n' || i from generate_series(1, 1000) i;
+         create table public.mark (id bigint primary key)",
+    )
+    .await;
+    // The fork is at the newest commit that both have: two seconds behind what came before it.
+    story
+        .pair
+        .primary()
+        .execute(DATABASE, "select pg_sleep(2); insert into public.mark values (1)")
+        .await
+        .expect("mark");
+    story
+        .pair
+        .wait_replayed(std::time::Duration::from_secs(30))
+        .await
+        .expect("the standby catches up");
+    story
+        .run(&["event", "start", "failover", "--from", "a", "--to", "b"])
+        .expect(0);
+    story.pair.cut();
+    at(
+        story.pair.primary(),
+        "update public.orders set note = 'old' where id in (1, 3); insert into public.orders values (2001, 'old');
+         delete from public.orders where id in (5, 7)",
+    )
+    .await;
+    story.pair.promote().await.expect("promote");
+    story.run(&["event", "mark", "promoted"]).expect(0);
+    at(
+        story.pair.standby(),
+        "update public.orders set note = 'new' where id in (2, 3, 7); insert into public.orders values (2002, 'new');
+         delete from public.orders where id = 6",
+    )
+    .await;
+    let found = json(&story, &["reconcile", "run", "--event", "latest"], 1);
+    let keys = found["results"][0]["keys"].as_array().expect("keys");
+    let mut told: Vec<(&str, &str)> = keys.iter().map(|key| (text(key, "key"), text(key, "origin"))).collect();
+    told.sort_unstable();
+    assert_eq!(
+        told,
+        [
+            (r#"{"id":1}"#, "lost_write"),
+            (r#"{"id":2001}"#, "lost_write"),
+            (r#"{"id":2002}"#, "new_write"),
+            (r#"{"id":2}"#, "new_write"),
+            (r#"{"id":3}"#, "conflict"),
+            (r#"{"id":5}"#, "lost_write"),
+            (r#"{"id":6}"#, "new_write"),
+            (r#"{"id":7}"#, "new_write"),
+        ],
+        "{found}"
+    );
+    let explained = json(&story, &["explain", "latest", "5"], 1);
+    let evidence = text(&explained["results"][0]["now"], "origin_evidence");
+    assert!(
+        evidence.starts_with("commit times: old side has no row, new side was committed before"),
+        "{evidence}"
+    );
+}

@@ -96,7 +96,7 @@ async fn writes_after_a_fork_are_told_apart_by_side() {
     };
     let mismatches = classes_only.compare(&look(pair.primary(), pair.standby(), "public.orders").await);
     assert!(mismatches.is_empty(), "{mismatches}");
-    for origin in ["lost_write", "new_write", "conflict", "unknown"] {
+    for origin in ["lost_write", "new_write", "conflict"] {
         let told = truth
             .divergences
             .iter()
