@@ -14,7 +14,7 @@ const TABLES: &str = "create table public.orders (id bigint primary key, note te
                       create table public.free (id int primary key)";
 
 /// A reconciliation that waits for a lock on `public.orders` at the primary, and the session that holds it.
-async fn held_up(story: &Story, name: &str) -> (Running, tokio_postgres::Client) {
+pub(crate) async fn held_up(story: &Story, name: &str) -> (Running, tokio_postgres::Client) {
     let holder = story.pair.primary().client(DATABASE).await.expect("connect");
     holder
         .batch_execute("begin; lock table public.orders in access exclusive mode")
@@ -40,13 +40,13 @@ async fn holds(story: &Story, sql: &str, log: impl Fn() -> String) {
     }
 }
 
-fn printed(story: &Story, name: &str) -> Value {
+pub(crate) fn printed(story: &Story, name: &str) -> Value {
     let text = std::fs::read_to_string(story.path(&format!("{name}.out"))).expect("read what was printed");
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("not JSON ({error}): {text}"))
 }
 
 /// A reconciliation in the middle of a chunk: it has found rows that differ, and waits for the standby, which does not replay.
-async fn in_mid_chunk(story: &Story, name: &str) -> Running {
+pub(crate) async fn in_mid_chunk(story: &Story, name: &str) -> Running {
     story.pair.pause_replay().await.expect("pause replay");
     story
         .pair

@@ -11,6 +11,7 @@ mod fixture;
 mod four_stores;
 mod full_disk;
 mod lag;
+mod mid_run;
 mod native;
 mod phantoms;
 mod probing;

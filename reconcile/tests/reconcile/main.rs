@@ -5,6 +5,7 @@ mod evidence;
 mod faults;
 mod found;
 mod in_flight;
+mod one_in_ten;
 mod outcome;
 mod pace;
 mod property;
