@@ -16,7 +16,7 @@ use stores::{
 
 use crate::attempt::Attempt;
 use crate::look::Earlier;
-use crate::plan::{self, Plan, PlannedCollection, RowPlan, Work};
+use crate::plan::{self, Cut, Plan, PlannedCollection, RowPlan, Work};
 use crate::progress::Event;
 use crate::retry::{answered, asked, patiently};
 use crate::session::Session;
@@ -246,6 +246,10 @@ impl Session<'_> {
     /// Why the live side cannot be compared with what was recorded: it must hash the fixed row as it was hashed then.
     async fn unfit_alone(&self, plan: &Plan, rows: &RowPlan, live: &Collection) -> Option<String> {
         let end = &self.pair.primary;
+        if matches!(rows.cut, Cut::Scans(_)) {
+            let why = "unsupported: what was read in parts, in no order, cannot be compared with a record of it yet";
+            return Some(why.to_owned());
+        }
         let Some(ranged) = &end.ranged else {
             return Some(format!("unsupported: site {} gives no digests", end.site));
         };

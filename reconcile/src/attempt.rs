@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use journal::{Reader, Tail, Writer};
 
 use crate::record::Recorder;
+use crate::scan_digest::ScannedPart;
+use crate::spill::spill_name;
 use crate::{Counts, Frame, ReconcileError};
 
 /// The kind of journal that an attempt at a shard writes.
@@ -44,6 +46,8 @@ pub(crate) type ChunkName = (String, u64);
 pub(crate) struct Committed {
     /// For each committed chunk, by which process (counted from 1) and what became of its keys.
     pub(crate) chunks: HashMap<ChunkName, (u64, Counts)>,
+    /// What was read, in stage `digest`.
+    pub(crate) scanned: Option<ScannedPart>,
     /// Whether every chunk of the shard is committed.
     pub(crate) is_ended: bool,
 }
@@ -60,6 +64,7 @@ impl Committed {
         let mut chunks: HashMap<ChunkName, (u64, Counts)> = HashMap::new();
         let mut listed: HashMap<ChunkName, u64> = HashMap::new();
         let mut told: HashSet<ChunkName> = HashSet::new();
+        let mut scanned = None;
         let (mut process, mut is_ended) = (0, false);
         for frame in reader.records::<Frame>() {
             let frame = frame?;
@@ -101,6 +106,11 @@ impl Committed {
                         return Err(corrupt("a chunk is committed twice"));
                     }
                 }
+                Frame::Scanned(part) => {
+                    if scanned.replace(*part).is_some() {
+                        return Err(corrupt("a part was read twice"));
+                    }
+                }
                 Frame::ShardEnd => is_ended = true,
                 _ => return Err(corrupt("it holds a frame that no shard has")),
             }
@@ -108,7 +118,11 @@ impl Committed {
         if is_ended && reader.tail() != Some(Tail::Clean) {
             return Err(corrupt("bytes follow the end of the shard"));
         }
-        Ok(Self { chunks, is_ended })
+        Ok(Self {
+            chunks,
+            scanned,
+            is_ended,
+        })
     }
 
     /// Whether frames of this chunk that this process wrote count.
@@ -152,6 +166,7 @@ impl Attempt {
         recorder.append(&head.frame())?;
         let committed = Committed {
             chunks: HashMap::new(),
+            scanned: None,
             is_ended: false,
         };
         Ok(Self {
@@ -170,6 +185,7 @@ impl Attempt {
         } else {
             Committed {
                 chunks: HashMap::new(),
+                scanned: None,
                 is_ended: false,
             }
         };
@@ -195,6 +211,21 @@ impl Attempt {
         self.committed.chunks.contains_key(&(collection.to_owned(), chunk_id))
     }
 
+    /// Where the files of the attempt are.
+    pub(crate) fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("."))
+    }
+
+    /// A file with rows that were read.
+    pub(crate) fn spill(&self, number: u32) -> PathBuf {
+        self.folder().join(spill_name(&self.name, number))
+    }
+
+    /// What this attempt read, in stage `digest`.
+    pub(crate) fn scanned(&self, head: &Head) -> Result<Option<ScannedPart>, ReconcileError> {
+        Ok(Committed::read(&self.path, head)?.scanned)
+    }
+
     /// Says that every chunk is committed, and puts everything on the disk.
     pub(crate) fn end(&self) -> journal::Result<()> {
         if !self.committed.is_ended {
@@ -209,11 +240,11 @@ pub(crate) fn journals(folder: &Path) -> Result<Vec<PathBuf>, ReconcileError> {
     let listed = match std::fs::read_dir(folder) {
         Ok(listed) => listed,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(opening(folder, source)),
+        Err(source) => return Err(ReconcileError::opening(folder, source)),
     };
     let mut journals = Vec::new();
     for entry in listed {
-        let path = entry.map_err(|source| opening(folder, source))?.path();
+        let path = entry.map_err(|source| ReconcileError::opening(folder, source))?.path();
         if path.extension().is_some_and(|ending| ending == JOURNAL_ENDING) {
             journals.push(path);
         }
@@ -225,12 +256,5 @@ pub(crate) fn journals(folder: &Path) -> Result<Vec<PathBuf>, ReconcileError> {
 /// Makes a folder for its owner only: what is in it holds keys of rows.
 pub(crate) fn make_private(folder: &Path) -> Result<(), ReconcileError> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.map_err(|source| opening(folder, source))
-}
-
-fn opening(path: &Path, source: std::io::Error) -> ReconcileError {
-    ReconcileError::Journal(journal::Error::Open {
-        path: path.to_owned(),
-        source,
-    })
+    made.map_err(|source| ReconcileError::opening(folder, source))
 }

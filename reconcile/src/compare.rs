@@ -7,7 +7,7 @@ use stores::{Collection, DigestMode, Identity, KEYS_PER_READ_MAX, KeptRows, Part
 use tokio_util::sync::CancellationToken;
 
 use crate::disclose::Disclosure;
-use crate::narrow::{Passes, Sides};
+use crate::narrow::{Candidate, Passes, Sides};
 use crate::one_side::{self, Streak};
 use crate::pace::Pacer;
 use crate::plan::RowPlan;
@@ -15,13 +15,14 @@ use crate::progress::{Event, Listener};
 use crate::recheck::{Decided, Recheck};
 use crate::record::{Counts, Recorder};
 use crate::retry::{asked, rest};
+use crate::scan_resolve::Resolved;
 use crate::told::Teller;
 use crate::{Chunk, ChunkState, ForkEvidence, Frame, Limits, Pair, State};
 
 /// Looks at a chunk whose digests differ while its listings agree. In-flight rows explain that once or twice, not for ever.
 const LOOKS_MAX: u32 = 5;
 /// Keys of one recheck when their values are wanted: rows may be wide.
-const KEYS_WITH_VALUES: usize = 16;
+pub(crate) const KEYS_WITH_VALUES: usize = 16;
 
 /// What all chunks of one collection share.
 #[derive(Clone, Copy)]
@@ -45,6 +46,8 @@ pub(crate) struct Comparison<'a> {
     pub(crate) streak: &'a Streak,
     /// Why no chunk can be compared by this plan any more.
     pub(crate) unfit: Option<&'a str>,
+    /// What was scanned, where the collection is not cut into ranges.
+    pub(crate) scanned: Option<&'a Resolved>,
 }
 
 /// What one look at both sides shows.
@@ -57,7 +60,7 @@ enum Seen {
 }
 
 /// Why a chunk was not brought to its end.
-enum Stop {
+pub(crate) enum Stop {
     /// Recorded; the run goes on.
     Failed(String),
     /// The run cannot go on.
@@ -154,6 +157,9 @@ impl Comparison<'_> {
     /// Looks until the digests are equal or keys were found that explain why they are not. That listings agree is no proof alone:
     /// what a listing leaves out would be equal by silence.
     async fn compare(&self, chunk: &mut Chunk, counts: &Mutex<Counts>) -> Result<(), Stop> {
+        if let Some(scanned) = self.scanned {
+            return self.compare_scanned(scanned, chunk, counts).await;
+        }
         for look in 0..LOOKS_MAX {
             let rows = match self.look(chunk).await? {
                 Seen::Equal => {
@@ -168,10 +174,7 @@ impl Comparison<'_> {
             if look == 0 {
                 self.streak.saw(true);
             }
-            (self.listener)(Event::Narrowing {
-                collection: self.name.to_owned(),
-                chunk_id: chunk.chunk_id,
-            });
+            self.tell_narrowing(chunk.chunk_id);
             if self.narrow(chunk, rows, counts).await? > 0 {
                 return Ok(());
             }
@@ -213,19 +216,31 @@ impl Comparison<'_> {
         chunk.attempts += primary.1.max(secondary.1);
         let (primary, secondary) = (primary.0?, secondary.0?);
         // After the digests: what began to lead elsewhere, or was promoted meanwhile, is noticed before they count.
-        let (at_primary, at_secondary) = identities(self.pair, self.limits).await?;
-        if at_primary.same_data(&at_secondary) {
-            let instance = at_secondary.instance;
-            return Err(Stop::Failed(format!(
-                "same_data: both sites now reach instance {instance}"
-            )));
-        }
-        self.roles_hold(&at_primary, &at_secondary)?;
+        self.still_apart().await?;
         // Only now are they digests of these two sites: a later run may be compared with what is recorded here.
         (chunk.primary, chunk.primary_us) = (Some(primary.digest), Some(primary.took_us));
         (chunk.secondary, chunk.secondary_us) = (Some(secondary.digest), Some(secondary.took_us));
         chunk.read_at_us = read_at_us;
         Ok(primary.rows.zip(secondary.rows))
+    }
+
+    pub(crate) fn tell_narrowing(&self, chunk_id: u64) {
+        (self.listener)(Event::Narrowing {
+            collection: self.name.to_owned(),
+            chunk_id,
+        });
+    }
+
+    /// Both ends are still two, in the roles that they were planned in.
+    pub(crate) async fn still_apart(&self) -> Result<(), Stop> {
+        let (primary, secondary) = identities(self.pair, self.limits).await?;
+        if primary.same_data(&secondary) {
+            let instance = secondary.instance;
+            return Err(Stop::Failed(format!(
+                "same_data: both sites now reach instance {instance}"
+            )));
+        }
+        self.roles_hold(&primary, &secondary)
     }
 
     /// A site that took another role since the plan was made is not what it is compared as. Above all a secondary that was promoted
@@ -279,18 +294,30 @@ impl Comparison<'_> {
             };
             attempts = 1;
             found += candidates.len();
-            let first_seen_at_us = crate::now_us();
-            let batches: Vec<_> = candidates.chunks(batch).map(<[_]>::to_vec).collect();
-            drop(candidates);
-            let mut decided = futures::stream::iter(batches)
-                .map(|batch| self.recheck.decide(batch, self.listener))
-                .buffer_unordered(self.limits.recheck_batches_in_flight.max(1));
-            while let Some(decided) = decided.next().await {
-                for one in decided {
-                    self.record(chunk.chunk_id, one, first_seen_at_us, counts)?;
-                }
+            self.decide(candidates, batch, chunk.chunk_id, counts).await?;
+        }
+    }
+
+    /// Looks again at these keys, `batch` of them at once, and records what became of each.
+    pub(crate) async fn decide(
+        &self,
+        candidates: Vec<Candidate>,
+        batch: usize,
+        chunk_id: u64,
+        counts: &Mutex<Counts>,
+    ) -> Result<(), Stop> {
+        let first_seen_at_us = crate::now_us();
+        let batches: Vec<_> = candidates.chunks(batch).map(<[_]>::to_vec).collect();
+        drop(candidates);
+        let mut decided = futures::stream::iter(batches)
+            .map(|batch| self.recheck.decide(batch, self.listener))
+            .buffer_unordered(self.limits.recheck_batches_in_flight.max(1));
+        while let Some(decided) = decided.next().await {
+            for one in decided {
+                self.record(chunk_id, one, first_seen_at_us, counts)?;
             }
         }
+        Ok(())
     }
 
     fn record(

@@ -51,8 +51,7 @@ impl Disclosure {
         let secret = self.secret.as_ref()?;
         let mut mac = Hmac::<Sha256>::new_from_slice(&secret.0).ok()?;
         mac.update(&canonical(collection, key));
-        let digest = mac.finalize().into_bytes();
-        Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+        Some(crate::hex(&mac.finalize().into_bytes()))
     }
 }
 

@@ -36,12 +36,30 @@ pub enum ReconcileError {
     /// Shards have no result yet, so there is nothing to put together. Run them, then merge.
     #[error("nothing is merged: no result yet of shard {}; run each with `driftline reconcile shard`, then merge again", some(.0))]
     Incomplete(Vec<u64>),
+    /// A shard needs what others read, and they have no result yet. Run them, then this one again.
+    #[error("shard {shard} needs what shard {} reads first; run each with `driftline reconcile shard`, then this one again", some(.on))]
+    Early {
+        /// The shard.
+        shard: u64,
+        /// Those that it needs.
+        on: Vec<u64>,
+    },
     /// The place of the run could not be read or written.
     #[error("the place of the run: {0}")]
     Place(#[from] journal::PlaceError),
     /// The evidence could not be written, so nothing more was compared. What was committed before is kept.
     #[error("the run was stopped because its evidence cannot be written: {0}")]
     Journal(#[from] journal::Error),
+}
+
+impl ReconcileError {
+    /// A file or a folder of the work that cannot be opened, made or removed.
+    pub(crate) fn opening(path: &std::path::Path, source: std::io::Error) -> Self {
+        Self::Journal(journal::Error::Open {
+            path: path.to_owned(),
+            source,
+        })
+    }
 }
 
 /// Shards that a message names; the others are counted.

@@ -34,9 +34,14 @@ mod request;
 mod retry;
 mod run;
 mod run_plan;
+mod scan_digest;
+mod scan_join;
+mod scan_plan;
+mod scan_resolve;
 mod schema;
 mod session;
 mod shard;
+mod spill;
 mod told;
 mod vote;
 mod workplace;
@@ -53,16 +58,25 @@ pub use pace::{DigestChoice, Pace};
 pub use plan::{Cut, ENCODING_VERSION, Plan, PlannedCollection, RowPlan, Work};
 pub use progress::Event;
 pub use record::Counts;
-pub use request::{FenceKind, ForkEvidence, KeySecret, Limits, NotSelected, Pair, Request, Selected, Settings, Side};
+pub use request::{
+    FenceKind, ForkEvidence, KeySecret, Limits, NotSelected, Pair, Request, Selected, Settings, Side, TIME_FENCE_MIN,
+};
 pub use retry::asked;
 pub use run::{Missing, RUN_KIND, run};
 pub use run_plan::{About, Job, RunPlan, Shard};
+pub use scan_digest::{ScannedPart, Spilled};
+pub use scan_plan::{Scan, Scans};
 pub use schema::SchemaDifference;
 pub use session::{Session, Staged, Stop};
-pub use shard::{Piece, shards};
+pub use shard::{Piece, Stage};
 pub use workplace::Workplace;
 
 /// Now, microseconds since 1970 UTC. For evidence only; nothing is measured with it.
 fn now_us() -> i64 {
     jiff::Timestamp::now().as_microsecond()
+}
+
+/// Lower-case hex digits.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

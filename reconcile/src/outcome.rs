@@ -306,6 +306,8 @@ pub enum Frame {
         /// Microseconds since 1970 UTC.
         finished_at_us: i64,
     },
+    /// What one pass over one part of one side found: all that a shard of stage `digest` tells.
+    Scanned(Box<crate::ScannedPart>),
     /// Last frame of a shard: every chunk of it is committed.
     ShardEnd,
     /// A collection is complete.

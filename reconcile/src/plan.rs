@@ -6,6 +6,7 @@ use stores::{Collection, End, Identity, Key, KeyRange, KeyShape, Part, Recipe, R
 use crate::counter;
 use crate::measure::{self, Way};
 use crate::retry::asked;
+use crate::scan_plan::{self, Scans};
 use crate::schema::{self, SchemaDifference, Shape};
 use crate::{FenceKind, ForkEvidence, KeyDisclosure, Limits, Look, NotSelected, Pair, Request, Selected, Settings};
 
@@ -130,6 +131,8 @@ pub enum Cut {
     Ranges(Vec<Key>),
     /// Into this many buckets of a hash of the key.
     Buckets(u32),
+    /// Into buckets that are filled by passes over parts of each side.
+    Scans(Scans),
 }
 
 impl Cut {
@@ -137,7 +140,9 @@ impl Cut {
     pub fn parts(&self) -> Vec<Part> {
         match self {
             Self::Ranges(boundaries) => KeyRange::ALL.cut(boundaries).into_iter().map(Part::Range).collect(),
-            Self::Buckets(of) => (0..*of).map(|index| Part::Bucket { index, of: *of }).collect(),
+            Self::Buckets(of) | Self::Scans(Scans { buckets: of, .. }) => {
+                (0..*of).map(|index| Part::Bucket { index, of: *of }).collect()
+            }
         }
     }
 
@@ -145,7 +150,7 @@ impl Cut {
     pub fn len(&self) -> u64 {
         match self {
             Self::Ranges(boundaries) => u64::try_from(boundaries.len()).unwrap_or(u64::MAX).saturating_add(1),
-            Self::Buckets(of) => u64::from(*of),
+            Self::Buckets(of) | Self::Scans(Scans { buckets: of, .. }) => u64::from(*of),
         }
     }
 
@@ -332,7 +337,12 @@ async fn rows(
             return Err(format!("unreadable: site {}: {reason}", end.site));
         }
     }
-    let orders_alike = agree_on_key(pair, primary, secondary, common)?;
+    let key = agree_on_key(pair, primary, secondary, common);
+    if let Some((keyed_by, said)) = scan_plan::keyed_by(pair, &key, common) {
+        let rows = scan_plan::rows(pair, limits, (primary, secondary), common, settings, keyed_by).await?;
+        return Ok((rows, said));
+    }
+    let orders_alike = key?;
     let (Some(at_primary), Some(_)) = (&pair.primary.ranged, &pair.secondary.ranged) else {
         return Err("unsupported: an end cannot digest".to_owned());
     };
@@ -483,6 +493,6 @@ fn buckets(primary: &Collection, secondary: &Collection) -> u32 {
         .clamp(1, BUCKETS_MAX)
 }
 
-fn failed(error: StoreError) -> String {
+pub(crate) fn failed(error: StoreError) -> String {
     format!("{}: {error}", error.kind())
 }

@@ -26,6 +26,15 @@ pub enum Event {
         /// Its chunks.
         chunks: u64,
     },
+    /// A part of one side of a collection that is scanned was read, or could not be.
+    Scanned {
+        /// The collection.
+        collection: String,
+        /// Whose side it is.
+        site: String,
+        /// Rows that were read.
+        rows: u64,
+    },
     /// Digests of a chunk differ and its keys are being looked for.
     Narrowing {
         /// The collection.

@@ -23,6 +23,9 @@ use stores::Relation;
 /// link must not cost its patience once for each batch of keys.
 const HURRIED: u32 = 10;
 
+/// Looks at the primary while a fence by time is waited for.
+const LOOKS_BETWEEN: usize = 6;
+
 /// What became of one candidate.
 #[derive(Debug, Clone)]
 pub(crate) struct Decided {
@@ -139,6 +142,7 @@ impl Recheck<'_> {
     async fn bracket(&self, keys: &[Key], listener: Listener<'_>) -> Result<Bracket, Broken> {
         match (self.pair.fence, self.pair.relation) {
             (FenceKind::Lsn | FenceKind::Canary, Relation::Replicating) => self.fenced(keys, listener).await,
+            (FenceKind::Time, Relation::Replicating) => self.timed(keys).await,
             (FenceKind::None, Relation::Replicating) => Err(Broken::GiveUp(
                 "no fence is available for this replicating pair: a difference could be in flight only".to_owned(),
             )),
@@ -178,6 +182,44 @@ impl Recheck<'_> {
         }
         Ok(Bracket {
             first,
+            between: Vec::new(),
+            secondary_before: None,
+            secondary,
+            again,
+        })
+    }
+
+    /// The secondary is read so long after the primary that it shows what the primary held.
+    ///
+    /// A store that needs this fence may keep no versions: a row that comes and goes, or a value that swings, would be the same before and
+    /// behind the wait. So the primary is looked at in between too, at instants that nobody can keep in step with.
+    async fn timed(&self, keys: &[Key]) -> Result<Bracket, Broken> {
+        let first = self.read(&self.pair.primary, self.primary, keys).await?;
+        let mut between = Vec::with_capacity(LOOKS_BETWEEN);
+        let mut left = self.limits.time_fence;
+        for look in (1..=LOOKS_BETWEEN).rev() {
+            let share = left / u32::try_from(look).unwrap_or(u32::MAX);
+            let pause = share.mul_f64(rand::random_range(0.0..=1.0));
+            left = left.saturating_sub(pause);
+            tokio::time::sleep(pause).await;
+            between.push(self.read(&self.pair.primary, self.primary, keys).await?);
+        }
+        tokio::time::sleep(left).await;
+        let secondary = self.read(&self.pair.secondary, self.secondary, keys).await?;
+        let again = self.read(&self.pair.primary, self.primary, keys).await?;
+        let is_same = first.instance == again.instance
+            && between
+                .iter()
+                .all(|readings: &Readings| readings.instance == again.instance);
+        if !is_same {
+            return Err(Broken::Again(format!(
+                "site {} changed its instance",
+                self.pair.primary.site
+            )));
+        }
+        Ok(Bracket {
+            first,
+            between,
             secondary_before: None,
             secondary,
             again,
@@ -200,6 +242,7 @@ impl Recheck<'_> {
         }
         Ok(Bracket {
             first,
+            between: Vec::new(),
             secondary_before: Some(before),
             secondary,
             again,

@@ -28,6 +28,9 @@ pub enum FenceKind {
     Lsn,
     /// A canary that came by the same subscription, read in one statement with the keys.
     Canary,
+    /// Time: what the primary held so long before is there by then, unless the lag is worse than it ever was. For stores that tell no position.
+    /// The report says that it is time-based.
+    Time,
     /// Nothing, because nothing is in flight. Only for copies without a link: with a replicating pair no difference can be confirmed.
     None,
 }
@@ -38,6 +41,7 @@ impl FenceKind {
         match self {
             Self::Lsn => "lsn",
             Self::Canary => "canary",
+            Self::Time => "time",
             Self::None => "none",
         }
     }
@@ -138,6 +142,9 @@ impl std::fmt::Debug for KeySecret {
 /// Rows that a shard should hold: some tens of seconds of digests, so that the start of a worker is worth its while.
 const ROWS_PER_SHARD: u64 = 20_000_000;
 
+/// A fence by time waits no shorter, whatever the lag was.
+pub const TIME_FENCE_MIN: Duration = Duration::from_secs(10);
+
 /// The bounds of one run. A plan pins them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
@@ -158,6 +165,8 @@ pub struct Limits {
     pub answer_patience: Duration,
     /// How long one fence, and one proof of the link, may take.
     pub fence_patience: Duration,
+    /// How long a fence by time waits: at least ten times the worst lag of the last hour. Whoever plans a run knows that lag.
+    pub time_fence: Duration,
     /// Brackets that a key may take before it counts as volatile.
     pub rounds_max: u32,
     /// Longest pause between two inconclusive brackets; the pause is drawn at random below it.
@@ -185,6 +194,7 @@ impl Default for Limits {
             backoff: Duration::from_millis(100),
             answer_patience: Duration::from_secs(75),
             fence_patience: Duration::from_secs(30),
+            time_fence: TIME_FENCE_MIN,
             rounds_max: 16,
             round_pause: Duration::from_millis(250),
             unfenced_gap: Duration::from_millis(250),

@@ -63,6 +63,12 @@ impl Workplace {
         match merged {
             Ok(summary) => {
                 writer.rename(to)?;
+                // A run that may still be gone on with needs them.
+                if open.is_empty()
+                    && let Err(error) = self.forget_spills(job).await
+                {
+                    tracing::warn!(%error, "rows that were spilled could not be deleted; they hold keys: delete `*.spill` in the work of the run");
+                }
                 Ok(summary)
             }
             Err(error) => {
@@ -103,13 +109,10 @@ pub async fn run(
     };
     let plan = RunPlan::new(about, Vec::new(), vec![job]);
     let work = Workplace::begin(Place::folder(folder), folder.to_owned(), plan).await?;
-    let mut missing = Missing::Refused;
-    for shard in work.plan().shards() {
-        if session.shard(&work, &shard).await? == Staged::Unfinished {
-            missing = Missing::NotLookedAt;
-            break;
-        }
-    }
+    let missing = match session.shards(&work, &work.plan().shards()).await? {
+        Staged::Durable => Missing::Refused,
+        Staged::Unfinished => Missing::NotLookedAt,
+    };
     let journal = folder.join("run.journal");
     let summary = work.merge(0, missing, &journal, &progress).await?;
     Ok((summary, journal))

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::plan::ENCODING_VERSION;
-use crate::shard::{Piece, shards};
+use crate::shard::{Piece, Stage, shards};
 use crate::{Plan, ReconcileError};
 
 /// Everything that a run pins: one plan for each dataset and pair. It is written once.
@@ -64,8 +64,25 @@ pub struct Shard {
     pub number: u64,
     /// Which of the run's jobs it is of.
     pub job: usize,
-    /// What it holds.
+    /// What it does.
+    pub stage: Stage,
+    /// The chunks that it compares; none in stage `digest`.
     pub pieces: Vec<Piece>,
+}
+
+impl Shard {
+    /// Whether `other` has to have a result before this one can begin.
+    pub(crate) fn needs(&self, other: &Self) -> bool {
+        let Stage::Digest(before) = &other.stage else {
+            return false;
+        };
+        self.job == other.job
+            && match &self.stage {
+                Stage::Compare => false,
+                Stage::Digest(scan) => scan.collection == before.collection && before.pass < scan.pass,
+                Stage::Resolve => self.pieces.iter().any(|piece| piece.collection == before.collection),
+            }
+    }
 }
 
 /// What a plan must say before the rest of it is understood.
@@ -107,10 +124,15 @@ impl RunPlan {
     /// Its shards, in the order of their numbers. The same plan has the same shards, always.
     pub fn shards(&self) -> Vec<Shard> {
         let of_jobs = self.jobs.iter().enumerate();
-        let pieces = of_jobs.flat_map(|(job, one)| shards(&one.plan).into_iter().map(move |pieces| (job, pieces)));
+        let cut = of_jobs.flat_map(|(job, one)| shards(&one.plan).into_iter().map(move |cut| (job, cut)));
         (0..)
-            .zip(pieces)
-            .map(|(number, (job, pieces))| Shard { number, job, pieces })
+            .zip(cut)
+            .map(|(number, (job, (stage, pieces)))| Shard {
+                number,
+                job,
+                stage,
+                pieces,
+            })
             .collect()
     }
 }

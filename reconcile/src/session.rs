@@ -11,14 +11,17 @@ use crate::link::Link;
 use crate::look::{Earlier, Look};
 use crate::one_side::Streak;
 use crate::pace::Pacer;
-use crate::plan::{self, Facts, Plan, PlannedCollection, RowPlan};
+use crate::plan::{self, Cut, Facts, Plan, PlannedCollection, RowPlan};
 use crate::progress::{Event, Listener};
 use crate::recheck::{FenceMood, Recheck};
 use crate::retry::asked;
 use crate::run_plan::Shard;
-use crate::shard::Piece;
+use crate::scan_digest::Reading;
+use crate::scan_plan::{self, Scan};
+use crate::scan_resolve::Resolved;
+use crate::shard::{Piece, Stage};
 use crate::workplace::Workplace;
-use crate::{FenceKind, KeySecret, Pair, ReconcileError, Request, schema};
+use crate::{FenceKind, KeySecret, Pair, ReconcileError, Request, Side, schema};
 
 /// How a run is asked to end before it is complete.
 #[derive(Debug, Clone, Default)]
@@ -197,26 +200,22 @@ impl<'a> Session<'a> {
         let plan = &job
             .ok_or_else(|| ReconcileError::OtherPlan("the shard is of no job of the plan".to_owned()))?
             .plan;
+        let early = work.early(shard).await?;
+        if !early.is_empty() {
+            return Err(ReconcileError::Early {
+                shard: shard.number,
+                on: early,
+            });
+        }
         let attempt = work.attempt(shard, plan.limits.listed_max)?;
         if !attempt.committed.is_ended {
-            let disclosure = Disclosure::new(plan.disclosure, self.key_hash.clone())?;
-            for piece in &shard.pieces {
-                let is_done = match &plan.look {
-                    Look::All => self.piece(plan, &disclosure, piece, &attempt).await?,
-                    Look::Keys { .. } => {
-                        let earlier = Earlier::kept(work.local(), shard.job)?;
-                        self.keys(plan, &disclosure, piece.collection, &attempt, &earlier)
-                            .await?
-                    }
-                    Look::Against { .. } => {
-                        let earlier = Earlier::kept(work.local(), shard.job)?;
-                        self.against(plan, piece, &attempt, &earlier).await?
-                    }
-                };
-                if !is_done {
-                    attempt.recorder.sync()?;
-                    return Ok(Staged::Unfinished);
-                }
+            let is_done = match &shard.stage {
+                Stage::Digest(scan) => self.scan(plan, scan, &attempt).await?,
+                Stage::Compare | Stage::Resolve => self.pieces(plan, work, shard, &attempt).await?,
+            };
+            if !is_done {
+                attempt.recorder.sync()?;
+                return Ok(Staged::Unfinished);
             }
         }
         attempt.end()?;
@@ -226,6 +225,125 @@ impl<'a> Session<'a> {
         Ok(Staged::Durable)
     }
 
+    /// Carries out shards in their order, all of one job: the parts of one pass side by side, everything else one after the other.
+    ///
+    /// # Errors
+    /// As [`shard`](Self::shard), of the first that has one.
+    pub async fn shards(&self, work: &Workplace, shards: &[Shard]) -> Result<Staged, ReconcileError> {
+        let pass = |shard: &Shard| match &shard.stage {
+            Stage::Digest(scan) => Some((scan.collection, scan.pass)),
+            Stage::Compare | Stage::Resolve => None,
+        };
+        for group in shards.chunk_by(|one, next| pass(one).is_some() && pass(one) == pass(next)) {
+            let in_flight = group
+                .first()
+                .and_then(|shard| work.plan().jobs.get(shard.job))
+                .map_or(1, |job| job.plan.limits.chunks_in_flight.max(1));
+            let mut staged = futures::stream::iter(group.to_vec())
+                .map(async |shard| self.shard(work, &shard).await)
+                .buffer_unordered(in_flight);
+            let mut is_durable = true;
+            while let Some(one) = staged.try_next().await? {
+                is_durable &= one == Staged::Durable;
+            }
+            if !is_durable {
+                return Ok(Staged::Unfinished);
+            }
+        }
+        Ok(Staged::Durable)
+    }
+
+    /// Reads one part of one side; `false`: the run was asked to end before.
+    async fn scan(&self, plan: &Plan, scan: &Scan, attempt: &Attempt) -> Result<bool, ReconcileError> {
+        if attempt.committed.scanned.is_some() {
+            return Ok(true);
+        }
+        let (planned, rows, primary, secondary) = compared(plan, scan.collection)?;
+        let (end, collection) = match scan.side {
+            Side::Primary => (&self.pair.primary, primary),
+            Side::Secondary => (&self.pair.secondary, secondary),
+        };
+        let scans = match &rows.cut {
+            Cut::Scans(scans) => scans,
+            _ => {
+                return Err(ReconcileError::OtherPlan(format!(
+                    "the plan does not scan {}",
+                    planned.name
+                )));
+            }
+        };
+        let part = scans.parts(scan.side).get(scan.part);
+        let part = part.ok_or_else(|| ReconcileError::OtherPlan(format!("{} has no such part", planned.name)))?;
+        if self.stop.is_asked() {
+            return Ok(false);
+        }
+        let reading = Reading {
+            end,
+            collection,
+            rows,
+            scans,
+            scan,
+            part,
+            limits: &plan.limits,
+        };
+        let read = tokio::select! {
+            biased;
+            () = self.stop.now.cancelled() => return Ok(false),
+            read = reading.record(attempt) => read?,
+        };
+        (self.listener)(Event::Scanned {
+            collection: planned.name.clone(),
+            site: end.site.clone(),
+            rows: read,
+        });
+        Ok(true)
+    }
+
+    /// Compares every chunk of a shard; `false`: the run was asked to end before.
+    async fn pieces(
+        &self,
+        plan: &Plan,
+        work: &Workplace,
+        shard: &Shard,
+        attempt: &Attempt,
+    ) -> Result<bool, ReconcileError> {
+        let disclosure = Disclosure::new(plan.disclosure, self.key_hash.clone())?;
+        for piece in &shard.pieces {
+            let narrow = match &plan.look {
+                Look::All => None,
+                Look::Keys { .. } => {
+                    let earlier = Earlier::kept(work.local(), shard.job)?;
+                    let keys = self.keys(plan, &disclosure, piece.collection, attempt, &earlier);
+                    Some(keys.await?)
+                }
+                Look::Against { .. } => {
+                    let earlier = Earlier::kept(work.local(), shard.job)?;
+                    Some(self.against(plan, piece, attempt, &earlier).await?)
+                }
+            };
+            match narrow {
+                Some(true) => continue,
+                Some(false) => return Ok(false),
+                None => {}
+            }
+            let (_, rows, ..) = compared(plan, piece.collection)?;
+            let scanned = match &rows.cut {
+                Cut::Scans(scans) => {
+                    let bucket = |chunk: u64| u32::try_from(chunk).unwrap_or(u32::MAX);
+                    let first = scans.file_of(bucket(piece.chunks.start));
+                    let last = scans.file_of(bucket(piece.chunks.end.saturating_sub(1)));
+                    let parts = work.scanned(shard, |number| (first..=last).contains(&number)).await?;
+                    Some(Resolved::new(rows, scans, parts))
+                }
+                Cut::Ranges(_) | Cut::Buckets(_) => None,
+            };
+            if !self.piece(plan, &disclosure, piece, attempt, scanned.as_ref()).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Compares the chunks of one piece that are not committed; `false`: the run was asked to end before.
     async fn piece(
         &self,
@@ -233,19 +351,9 @@ impl<'a> Session<'a> {
         disclosure: &Disclosure,
         piece: &Piece,
         attempt: &Attempt,
+        scanned: Option<&Resolved>,
     ) -> Result<bool, ReconcileError> {
-        let planned = plan.collections.get(piece.collection);
-        let Some((planned, rows)) = planned.and_then(|planned| Some((planned, planned.rows()?))) else {
-            return Err(ReconcileError::OtherPlan(
-                "the shard is of no collection of the plan".to_owned(),
-            ));
-        };
-        let (Some(primary), Some(secondary)) = (&planned.primary, &planned.secondary) else {
-            let name = &planned.name;
-            return Err(ReconcileError::OtherPlan(format!(
-                "the plan compares {name}, which is on one side only"
-            )));
-        };
+        let (planned, rows, primary, secondary) = compared(plan, piece.collection)?;
         let open: Vec<_> = (0u64..)
             .zip(rows.cut.parts())
             .filter(|(id, _)| piece.chunks.contains(id) && !attempt.has(&planned.name, *id))
@@ -266,6 +374,7 @@ impl<'a> Session<'a> {
             () = self.stop.now.cancelled() => return Ok(false),
             unfit = self.unfit(plan, rows, primary, secondary) => unfit,
         };
+        let unfit = unfit.or_else(|| scanned?.unfit(plan));
         let recheck = Recheck {
             pair: self.pair,
             primary,
@@ -295,6 +404,7 @@ impl<'a> Session<'a> {
             pacer: &self.pacer,
             streak: &streak,
             unfit: unfit.as_deref(),
+            scanned,
         };
         let mut done = 0;
         let mut chunks = futures::stream::iter(open)
@@ -317,14 +427,7 @@ impl<'a> Session<'a> {
         secondary: &Collection,
     ) -> Option<String> {
         for (end, collection) in [(&self.pair.primary, primary), (&self.pair.secondary, secondary)] {
-            let Some(ranged) = &end.ranged else {
-                return Some(format!("unsupported: site {} gives no digests", end.site));
-            };
-            let known = asked(&plan.limits, &end.site, || {
-                ranged.known_answer(collection, &rows.recipe)
-            })
-            .await
-            .0;
+            let known = scan_plan::known_answer(end, &plan.limits, collection, rows).await;
             match known {
                 Ok(known) if known == rows.known_answer => {}
                 Ok(_) => {
@@ -340,4 +443,24 @@ impl<'a> Session<'a> {
         }
         None
     }
+}
+
+/// A collection that is compared, with what there is of it on both sides.
+fn compared(
+    plan: &Plan,
+    collection: usize,
+) -> Result<(&PlannedCollection, &RowPlan, &Collection, &Collection), ReconcileError> {
+    let planned = plan.collections.get(collection);
+    let Some((planned, rows)) = planned.and_then(|planned| Some((planned, planned.rows()?))) else {
+        return Err(ReconcileError::OtherPlan(
+            "the shard is of no collection of the plan".to_owned(),
+        ));
+    };
+    let (Some(primary), Some(secondary)) = (&planned.primary, &planned.secondary) else {
+        let name = &planned.name;
+        return Err(ReconcileError::OtherPlan(format!(
+            "the plan compares {name}, which is on one side only"
+        )));
+    };
+    Ok((planned, rows, primary, secondary))
 }

@@ -7,6 +7,8 @@ use stores::{Class, Compare, Comparison, Reading, Readings};
 pub(crate) struct Bracket {
     /// The primary, before the fence point was taken.
     pub(crate) first: Readings,
+    /// The primary, in between: where nothing but time is a fence.
+    pub(crate) between: Vec<Readings>,
     /// The secondary, before the gap. Only without a fence, where both sides are bracketed.
     pub(crate) secondary_before: Option<Readings>,
     /// The secondary, proved to have passed the fence point; or behind the gap.
@@ -40,7 +42,11 @@ pub(crate) struct Difference {
 pub(crate) fn judge(compare: &dyn Compare, columns: &[String], bracket: &Bracket, index: usize) -> Vote {
     let primary = &bracket.again.rows[index];
     let secondary = &bracket.secondary.rows[index];
-    if !is_unchanged(&bracket.first.rows[index], primary) {
+    let looks = bracket.between.iter().map(|readings| &readings.rows[index]);
+    if !looks
+        .chain([&bracket.first.rows[index]])
+        .all(|before| is_unchanged(before, primary))
+    {
         return Vote::Inconclusive("the primary's row changed while it was being looked at".to_owned());
     }
     if let Some(before) = &bracket.secondary_before
@@ -228,6 +234,7 @@ mod tests {
         let judged = |first, before: Option<Reading>, secondary, again| {
             let bracket = Bracket {
                 first: readings(first),
+                between: Vec::new(),
                 secondary_before: before.map(readings),
                 secondary: readings(secondary),
                 again: readings(again),
@@ -244,6 +251,24 @@ mod tests {
             (row(1), Some(Reading::Absent), row(8), row(1)),
         ] {
             assert!(matches!(judged(first, before, secondary, again), Vote::Inconclusive(_)));
+        }
+    }
+
+    #[test]
+    fn a_row_that_was_another_in_between_gives_no_vote() {
+        let judged = |between: Vec<Reading>| {
+            let bracket = Bracket {
+                first: readings(row(1)),
+                between: between.into_iter().map(readings).collect(),
+                secondary_before: None,
+                secondary: readings(row(7)),
+                again: readings(row(1)),
+            };
+            judge(&AllEqual, &[], &bracket, 0)
+        };
+        assert_eq!(judged(vec![row(1), row(1)]), Vote::Equal);
+        for other in [row(2), Reading::Absent] {
+            assert!(matches!(judged(vec![row(1), other]), Vote::Inconclusive(_)));
         }
     }
 

@@ -3,7 +3,8 @@
 //! | object | is |
 //! |---|---|
 //! | `plan.json` | the plan, created once |
-//! | `digest/SHARD/ATTEMPT.journal` | what one attempt at a shard found |
+//! | `digest/SHARD/ATTEMPT.journal` | what one attempt at a shard found or read; `resolve/` for shards that need what others read |
+//! | `digest/SHARD/ATTEMPT.FILE.spill` | keys and digests of one part of one side, until the run is merged |
 //! | `digest/SHARD/winner.json` | which attempt counts, created once |
 
 use std::fs::File;
@@ -17,6 +18,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::attempt::{Attempt, Head, make_private};
 use crate::run_plan::{RunPlan, Shard};
+use crate::scan_digest::ScannedPart;
+use crate::shard::Stage;
+use crate::spill::{SPILL_ENDING, spill_name};
 use crate::{ReconcileError, attempt};
 
 const PLAN: &str = "plan.json";
@@ -53,7 +57,7 @@ impl Workplace {
         check_exclusive(&place).await?;
         let bytes = serde_json::to_vec(&plan)
             .map_err(|error| ReconcileError::Request(format!("the plan has no JSON form: {error}")))?;
-        let plan_sha256 = hex(&Sha256::digest(&bytes));
+        let plan_sha256 = crate::hex(&Sha256::digest(&bytes));
         if !place.create(PLAN, Bytes::from(bytes)).await? {
             return Err(ReconcileError::Request(format!(
                 "{} holds a plan already, and a plan is never changed; plan a new run",
@@ -86,7 +90,7 @@ impl Workplace {
             place,
             local,
             plan,
-            plan_sha256: hex(&Sha256::digest(&bytes)),
+            plan_sha256: crate::hex(&Sha256::digest(&bytes)),
         })
     }
 
@@ -147,6 +151,11 @@ impl Workplace {
     pub(crate) async fn publish(&self, shard: &Shard, attempt: &Attempt) -> Result<bool, ReconcileError> {
         let object = journal_object(shard, &attempt.name);
         if self.place.file(&object).as_deref() != Some(attempt.path.as_path()) {
+            let scanned = attempt.scanned(&self.head(shard))?;
+            for spilled in scanned.iter().flat_map(|scanned| &scanned.spills) {
+                let object = spill_object(shard, &attempt.name, spilled.number);
+                self.place.put_file(&object, &attempt.spill(spilled.number)).await?;
+            }
             self.place.put_file(&object, &attempt.path).await?;
         }
         let (bytes, sha256) = hash_file(&attempt.path)?;
@@ -178,29 +187,90 @@ impl Workplace {
         }
     }
 
+    /// Which of the shards that `shard` needs have no result yet.
+    pub(crate) async fn early(&self, shard: &Shard) -> Result<Vec<u64>, ReconcileError> {
+        let mut open = Vec::new();
+        for other in self.plan.shards().iter().filter(|other| shard.needs(other)) {
+            if !self.is_won(other).await? {
+                open.push(other.number);
+            }
+        }
+        Ok(open)
+    }
+
+    /// What the parts that `shard` needs were read as, each with those of its files that `is_wanted` names, checked byte by byte.
+    pub(crate) async fn scanned(
+        &self,
+        shard: &Shard,
+        is_wanted: impl Fn(u32) -> bool,
+    ) -> Result<Vec<(ScannedPart, Vec<(u32, PathBuf)>)>, ReconcileError> {
+        let mut parts = Vec::new();
+        for other in self.plan.shards().iter().filter(|other| shard.needs(other)) {
+            let (Some(winner), Some(journal)) = (self.winner(other).await?, self.won(other).await?) else {
+                continue;
+            };
+            let committed = attempt::Committed::read(&journal, &self.head(other))?;
+            let Some(scanned) = committed.scanned else {
+                return Err(self.not_published(other, &journal.display().to_string(), "tells of no part"));
+            };
+            let mut files = Vec::new();
+            for spilled in scanned.spills.iter().filter(|spilled| is_wanted(spilled.number)) {
+                let object = spill_object(other, &winner.attempt, spilled.number);
+                let published = (spilled.bytes, spilled.sha256.clone());
+                files.push((spilled.number, self.checked(other, &object, published).await?));
+            }
+            parts.push((scanned, files));
+        }
+        Ok(parts)
+    }
+
+    /// Deletes the rows of all parts of a job: they are keys, and nobody needs them when its run is put together.
+    pub(crate) async fn forget_spills(&self, job: usize) -> Result<(), ReconcileError> {
+        let is_spill = |object: &str| object.ends_with(&format!(".{SPILL_ENDING}"));
+        let of_job = self.plan.shards().into_iter().filter(|shard| shard.job == job);
+        for shard in of_job.filter(|shard| matches!(shard.stage, Stage::Digest(_))) {
+            let folder = folder(&shard);
+            let mut objects = Vec::new();
+            let here = Place::folder(&self.local.join(&folder));
+            for place in [self.place.below(&folder), here] {
+                place
+                    .each(|stored| objects.extend(is_spill(&stored.object).then_some(stored.object)))
+                    .await?;
+                for object in objects.drain(..) {
+                    place.remove(&object).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The journal that counts for a shard, checked byte by byte; `None`: there is none yet.
     pub(crate) async fn won(&self, shard: &Shard) -> Result<Option<PathBuf>, ReconcileError> {
         let Some(winner) = self.winner(shard).await? else {
             return Ok(None);
         };
         let object = journal_object(shard, &winner.attempt);
-        let path = match self.place.file(&object) {
+        let published = (winner.bytes, winner.sha256);
+        self.checked(shard, &object, published).await.map(Some)
+    }
+
+    /// An object of a shard as a file of this machine, which has to be the one that was published.
+    async fn checked(&self, shard: &Shard, object: &str, published: (u64, String)) -> Result<PathBuf, ReconcileError> {
+        let path = match self.place.file(object) {
             Some(path) => path,
             None => {
-                let path = self.local.join(&object);
+                let path = self.local.join(object);
                 make_private(path.parent().unwrap_or(&self.local))?;
-                if !hash_file(&path).is_ok_and(|found| found == (winner.bytes, winner.sha256.clone())) {
-                    self.fetch(&object, &path).await?;
+                if !hash_file(&path).is_ok_and(|found| found == published) {
+                    self.fetch(object, &path).await?;
                 }
                 path
             }
         };
         match hash_file(&path) {
-            Ok(found) if found == (winner.bytes, winner.sha256) => Ok(Some(path)),
-            Ok((bytes, _)) => {
-                Err(self.not_published(shard, &object, &format!("has {bytes} bytes of {}", winner.bytes)))
-            }
-            Err(_) if !path.exists() => Err(self.not_published(shard, &object, "is not there")),
+            Ok(found) if found == published => Ok(path),
+            Ok((bytes, _)) => Err(self.not_published(shard, object, &format!("has {bytes} bytes of {}", published.0))),
+            Err(_) if !path.exists() => Err(self.not_published(shard, object, "is not there")),
             Err(error) => Err(error),
         }
     }
@@ -217,7 +287,7 @@ impl Workplace {
         // A worker on this machine may be writing its own attempt under that name: nothing is written over.
         let draft = path.with_extension(format!("{:08x}.fetched", rand::random::<u32>()));
         self.place.fetch(object, &draft).await?;
-        std::fs::rename(&draft, path).map_err(|source| opening(path, source))
+        std::fs::rename(&draft, path).map_err(|source| ReconcileError::opening(path, source))
     }
 
     /// The journal of an attempt that this machine left unfinished, with the most chunks committed.
@@ -239,7 +309,15 @@ async fn check_exclusive(place: &Place) -> Result<(), ReconcileError> {
 
 /// Where the attempts at a shard are.
 fn folder(shard: &Shard) -> String {
-    format!("digest/{:05}", shard.number)
+    let stage = match shard.stage {
+        Stage::Compare | Stage::Digest(_) => "digest",
+        Stage::Resolve => "resolve",
+    };
+    format!("{stage}/{:05}", shard.number)
+}
+
+fn spill_object(shard: &Shard, attempt: &str, number: u32) -> String {
+    format!("{}/{}", folder(shard), spill_name(attempt, number))
 }
 
 fn journal_object(shard: &Shard, attempt: &str) -> String {
@@ -247,28 +325,17 @@ fn journal_object(shard: &Shard, attempt: &str) -> String {
 }
 
 /// Length and SHA-256 of a file.
-fn hash_file(path: &Path) -> Result<(u64, String), ReconcileError> {
-    let reading = |source| opening(path, source);
+pub(crate) fn hash_file(path: &Path) -> Result<(u64, String), ReconcileError> {
+    let reading = |source| ReconcileError::opening(path, source);
     let mut file = File::open(path).map_err(reading)?;
     let mut hasher = Sha256::new();
     let (mut bytes, mut buffer) = (0u64, vec![0; READ_BYTES]);
     loop {
         let read = file.read(&mut buffer).map_err(reading)?;
         if read == 0 {
-            return Ok((bytes, hex(&hasher.finalize())));
+            return Ok((bytes, crate::hex(&hasher.finalize())));
         }
         bytes += u64::try_from(read).unwrap_or(u64::MAX);
         hasher.update(&buffer[..read]);
     }
-}
-
-fn opening(path: &Path, source: std::io::Error) -> ReconcileError {
-    ReconcileError::Journal(journal::Error::Open {
-        path: path.to_owned(),
-        source,
-    })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

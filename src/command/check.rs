@@ -79,6 +79,8 @@ struct TableReport {
     rows_estimate: Option<u64>,
     /// Why it, or a part of it, cannot be verified; empty when it can.
     not_verifiable: Vec<String>,
+    /// Why its rows are told apart by their contents alone; null where they have a key.
+    by_contents: Option<String>,
 }
 
 pub(super) async fn run(context: &Context) -> Outcome {
@@ -391,11 +393,6 @@ fn datasets(unit: &Unit<'_>, collections: &[Collection], exit: &mut Exit) -> Vec
 fn table(collection: &Collection) -> TableReport {
     let mut not_verifiable = Vec::new();
     not_verifiable.extend(collection.unreadable.clone());
-    if let KeyShape::Unusable(reason) = &collection.key
-        && !collection.is_counter
-    {
-        not_verifiable.push(format!("no usable key: {reason}"));
-    }
     for column in &collection.columns {
         if let Some(reason) = &column.not_comparable {
             not_verifiable.push(format!("column {}: {reason}", column.name));
@@ -405,6 +402,11 @@ fn table(collection: &Collection) -> TableReport {
         table: collection.name.clone(),
         rows_estimate: collection.rows_estimate,
         not_verifiable,
+        by_contents: match &collection.key {
+            _ if collection.is_counter => None,
+            KeyShape::Usable { .. } => None,
+            KeyShape::Unusable(reason) => Some(reason.clone()),
+        },
     }
 }
 
@@ -521,6 +523,12 @@ fn dataset_words(dataset: &DatasetReport, lines: &mut Vec<String>) {
             .map_or("unknown".to_owned(), |rows| rows.to_string());
         if table.not_verifiable.is_empty() {
             lines.push(format!("    {}: about {rows} rows, can be verified", table.table));
+        }
+        if let Some(reason) = &table.by_contents {
+            lines.push(format!(
+                "    {}: compared by contents and number of rows: {reason}",
+                table.table
+            ));
         }
         for reason in &table.not_verifiable {
             lines.push(format!("    {}: PROBLEM: {reason}", table.table));

@@ -183,14 +183,8 @@ async fn finish(
     let mut mergeable = Vec::new();
     let shards = workplace.plan().shards();
     for (at, session) in sessions {
-        let mut result = Ok(Staged::Durable);
-        for shard in shards.iter().filter(|shard| shard.job == at) {
-            result = session.shard(workplace, shard).await;
-            if result.as_ref().ok() != Some(&Staged::Durable) {
-                break;
-            }
-        }
-        match result {
+        let of_job: Vec<_> = shards.iter().filter(|shard| shard.job == at).cloned().collect();
+        match session.shards(workplace, &of_job).await {
             Ok(Staged::Durable) => mergeable.push((at, Missing::Refused)),
             Ok(Staged::Unfinished) => mergeable.push((at, Missing::NotLookedAt)),
             Err(error) => {
@@ -254,7 +248,9 @@ impl From<ReconcileError> for Failure {
                 Self::refused(error)
             }
             E::Store(store) => Self::from(store),
-            E::Journal(_) | E::Stopped | E::Corrupt(_) | E::Incomplete(_) | E::Place(_) => Self::cannot_tell(error),
+            E::Journal(_) | E::Stopped | E::Corrupt(_) | E::Incomplete(_) | E::Early { .. } | E::Place(_) => {
+                Self::cannot_tell(error)
+            }
         }
     }
 }

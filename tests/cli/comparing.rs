@@ -126,15 +126,15 @@ async fn what_was_not_verified_is_3_and_never_equal() {
     assert!(reason.contains("row"), "{reason}");
     both(&story, "alter table public.other disable row level security").await;
 
+    // Something that stays so: a type without a comparable form.
     both(
         &story,
-        "create table public.keyless (note text); grant select on public.keyless to driftline",
+        "create table public.rights (id int primary key, rights aclitem); grant select on public.rights to driftline",
     )
     .await;
-    let keyless = reconcile(&story, 3);
-    let (state_of, reason) = state(&keyless, "public.keyless");
-    assert_eq!(state_of, "failed");
-    assert!(reason.starts_with("no_usable_key"), "{reason}");
+    let unfit = reconcile(&story, 3);
+    assert_eq!(unfit["complete"], false);
+    assert!(state(&unfit, "public.rights").1.contains("columns_not_comparable"));
 
     // A divergence beats what could not be told, and the document still says that it is not complete.
     at_secondary(&story, "delete from public.orders where id = 1500").await;
@@ -323,4 +323,37 @@ async fn keys_and_values_appear_only_as_asked() {
     clear();
     run(&["--include-values"]);
     assert!(is_in_evidence(&story, "sought-value"));
+}
+
+/// Rows without a key are what they hold, and how often.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_without_a_key_is_compared_by_its_contents() {
+    let story = parted(TABLES).await;
+    both(
+        &story,
+        "create table public.keyless (note text, at int); grant select on public.keyless to driftline; \
+         insert into public.keyless select 'note ' || n % 500, n % 500 from generate_series(1, 5000) n",
+    )
+    .await;
+    let equal = reconcile(&story, 0);
+    let (state_of, reason) = state(&equal, "public.keyless");
+    assert_eq!((state_of, reason), ("verified", ""));
+
+    let one_of = |at: u32| format!("ctid = (select ctid from public.keyless where at = {at} limit 1)");
+    at_secondary(&story, &format!("delete from public.keyless where {}", one_of(7))).await;
+    at_secondary(&story, "delete from public.keyless where at = 8").await;
+    at_secondary(&story, "insert into public.keyless values ('new', null), ('new', null)").await;
+    let found = reconcile(&story, 1);
+    assert_eq!(state(&found, "public.keyless").0, "diverged");
+    assert_eq!(found["complete"], true);
+    let keys = found["results"][0]["keys"].as_array().unwrap();
+    let of_table = keys.iter().filter(|key| key["collection"] == "public.keyless");
+    let mut classes: Vec<&str> = of_table
+        .map(|key| {
+            assert!(key["key"].as_str().unwrap().starts_with("{\"row_digest\":"), "{key}");
+            key["class"].as_str().unwrap()
+        })
+        .collect();
+    classes.sort();
+    assert_eq!(classes, ["duplicate", "missing_on_primary", "missing_on_secondary"]);
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use futures::stream::BoxStream;
 use object_store::memory::InMemory;
@@ -299,7 +300,14 @@ async fn an_upload_counts_once_it_is_named_and_only_whole() {
 async fn a_place_that_creates_a_name_twice_is_refused_before_anything() {
     let (_world, pair, request) = planted();
     let local = tempfile::tempdir().unwrap();
-    let place = journal::Place::store("s3://careless", Arc::new(Careless(InMemory::new())), "");
+    let place = journal::Place::store(
+        "s3://careless",
+        Arc::new(Odd {
+            is_careless: true,
+            ..Odd::default()
+        }),
+        "",
+    );
     let plan = plan(&pair, &request).await;
     let refused = Workplace::begin(place.clone(), local.path().to_owned(), plan)
         .await
@@ -443,26 +451,96 @@ proptest! {
     }
 }
 
-/// A store that overwrites where it was told to create.
-#[derive(Debug)]
-struct Careless(InMemory);
-
-impl std::fmt::Display for Careless {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("careless")
+/// Two workers that both believe to be the first: the second one asks for a winner before the first has named itself.
+#[tokio::test(start_paused = true)]
+async fn a_winner_is_created_once_and_who_comes_second_does_not_count() {
+    let (_world, pair, request) = planted();
+    // The second worker sees another pair, in which another row is gone: its findings can be told from the first one's.
+    let (other_world, other_pair, _) = planted();
+    lock(&other_world).secondary.rows.remove(&7);
+    let (local, other_local) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let bucket = Arc::new(Odd::default());
+    let place = journal::Place::store("s3://lab", bucket.clone(), "evidence").below("_work/run-1");
+    let plan = plan(&pair, &request).await;
+    let ours = Workplace::begin(place.clone(), local.path().to_owned(), plan)
+        .await
+        .unwrap();
+    let theirs = Workplace::open(place, other_local.path().to_owned()).await.unwrap();
+    let shards = ours.plan().shards();
+    let session = Session::new(&pair, None, &|_| {}, Stop::default());
+    for shard in &shards {
+        assert_eq!(session.shard(&ours, shard).await.unwrap(), Staged::Durable);
+    }
+    let named = bucket.winners(&shards[0]).await;
+    bucket.hidden.store(1, Ordering::Relaxed);
+    let other = Session::new(&other_pair, None, &|_| {}, Stop::default());
+    assert_eq!(
+        other.shard(&theirs, &shards[0]).await.unwrap(),
+        Staged::Durable,
+        "a result is there"
+    );
+    assert_eq!(bucket.hidden.load(Ordering::Relaxed), 0, "it looked, and saw no winner");
+    assert_eq!(
+        journals(other_local.path(), 0).len(),
+        1,
+        "and it compared all of the shard"
+    );
+    assert_eq!(bucket.winners(&shards[0]).await, named, "the first one's name stands");
+    let modes = bucket.modes.lock().unwrap().clone();
+    assert!(
+        modes.len() > shards.len() && modes.iter().all(|mode| *mode == PutMode::Create),
+        "a winner is never written over: {modes:?}"
+    );
+    for workplace in [ours, theirs] {
+        let (_, frames, _) = merged(&workplace, Missing::Refused).await.unwrap();
+        assert_eq!(confirmed(&frames), found(), "what the second one found does not count");
     }
 }
 
+/// A store that overwrites where it was told to create, or that does not show a winner at once.
+#[derive(Debug, Default)]
+struct Odd {
+    within: InMemory,
+    is_careless: bool,
+    /// So many looks for a winner find none.
+    hidden: AtomicU32,
+    /// How winners were written.
+    modes: std::sync::Mutex<Vec<PutMode>>,
+}
+
+impl Odd {
+    async fn winners(&self, shard: &Shard) -> bytes::Bytes {
+        let path = ObjectPath::from(format!("evidence/_work/run-1/digest/{:05}/winner.json", shard.number));
+        let got = self.within.get_opts(&path, GetOptions::default()).await.unwrap();
+        got.bytes().await.unwrap()
+    }
+}
+
+impl std::fmt::Display for Odd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("odd")
+    }
+}
+
+fn is_winner(location: &ObjectPath) -> bool {
+    location.filename() == Some("winner.json")
+}
+
 #[async_trait::async_trait]
-impl ObjectStore for Careless {
+impl ObjectStore for Odd {
     async fn put_opts(
         &self,
         location: &ObjectPath,
         payload: PutPayload,
         mut opts: PutOptions,
     ) -> object_store::Result<PutResult> {
-        opts.mode = PutMode::Overwrite;
-        self.0.put_opts(location, payload, opts).await
+        if is_winner(location) {
+            self.modes.lock().unwrap().push(opts.mode.clone());
+        }
+        if self.is_careless {
+            opts.mode = PutMode::Overwrite;
+        }
+        self.within.put_opts(location, payload, opts).await
     }
 
     async fn put_multipart_opts(
@@ -470,29 +548,40 @@ impl ObjectStore for Careless {
         location: &ObjectPath,
         opts: PutMultipartOptions,
     ) -> object_store::Result<Box<dyn MultipartUpload>> {
-        self.0.put_multipart_opts(location, opts).await
+        self.within.put_multipart_opts(location, opts).await
     }
 
     async fn get_opts(&self, location: &ObjectPath, options: GetOptions) -> object_store::Result<GetResult> {
-        self.0.get_opts(location, options).await
+        let hide = |left: u32| left.checked_sub(1);
+        if is_winner(location)
+            && self
+                .hidden
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, hide)
+                .is_ok()
+        {
+            let path = location.to_string();
+            let source = "it does not show yet".into();
+            return Err(object_store::Error::NotFound { path, source });
+        }
+        self.within.get_opts(location, options).await
     }
 
     fn delete_stream(
         &self,
         locations: BoxStream<'static, object_store::Result<ObjectPath>>,
     ) -> BoxStream<'static, object_store::Result<ObjectPath>> {
-        self.0.delete_stream(locations)
+        self.within.delete_stream(locations)
     }
 
     fn list(&self, prefix: Option<&ObjectPath>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        self.0.list(prefix)
+        self.within.list(prefix)
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&ObjectPath>) -> object_store::Result<ListResult> {
-        self.0.list_with_delimiter(prefix).await
+        self.within.list_with_delimiter(prefix).await
     }
 
     async fn copy_opts(&self, from: &ObjectPath, to: &ObjectPath, options: CopyOptions) -> object_store::Result<()> {
-        self.0.copy_opts(from, to, options).await
+        self.within.copy_opts(from, to, options).await
     }
 }

@@ -126,7 +126,7 @@ impl Committed {
                     coverage.insert(one.collection.clone(), *one);
                 }
                 Frame::End { complete, .. } => end = Some(complete),
-                Frame::Chunk(_) | Frame::Divergence(_) | Frame::Shard { .. } | Frame::ShardEnd => {}
+                Frame::Chunk(_) | Frame::Divergence(_) | Frame::Shard { .. } | Frame::Scanned(_) | Frame::ShardEnd => {}
             }
         }
         let plan = plan

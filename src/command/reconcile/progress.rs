@@ -40,6 +40,9 @@ impl Progress {
                 );
             }
             E::Begun { collection, .. } => self.bar.set_message(collection.clone()),
+            E::Scanned { collection, site, rows } => {
+                tracing::info!(dataset = self.dataset, collection, site, rows, "read a part");
+            }
             E::Narrowing { collection, chunk_id } => {
                 tracing::debug!(collection, chunk_id, "digests differ; looking for the keys");
             }

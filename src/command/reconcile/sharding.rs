@@ -142,7 +142,7 @@ fn of_shard(error: ReconcileError) -> Failure {
             J::Corrupt { .. } | J::NotAJournal { .. } | J::Version { .. } | J::Kind { .. } | J::Record { .. },
         ) => Exit::BadData,
         E::Place(PlaceError::Config { .. } | PlaceError::NotExclusive { .. }) => Exit::Refused,
-        E::Place(_) | E::Journal(_) | E::Stopped | E::Incomplete(_) => Exit::TryAgain,
+        E::Place(_) | E::Journal(_) | E::Stopped | E::Incomplete(_) | E::Early { .. } => Exit::TryAgain,
         E::SameData { .. } | E::Request(_) | E::Store(_) => return again(Failure::from(error)),
     };
     Failure {

@@ -33,7 +33,15 @@ impl Compare for RowCompare {
         // The secondary's transactions say nothing about the primary's. A commit that waits for a synchronous standby there, and was applied
         // here already, shows in what it ends at the primary.
         if *self == Self::Logical {
-            return match again.rows.get(index).ok_or("a reading is incomplete")? {
+            let here = again.rows.get(index).ok_or("a reading is incomplete")?;
+            // A copy of a row without a key that is shown here first has nothing at the primary yet that could tell of it.
+            if let (Reading::Present(here), Some(Reading::Present(there))) = (here, secondary.rows.get(index))
+                && there.copies > here.copies
+                && snapshot.xmin < snapshot.xmax
+            {
+                return Err("a transaction of the primary that had not ended may have made another copy".to_owned());
+            }
+            return match here {
                 Reading::Present(again) if again.ended_by.is_some_and(|xid| !snapshot.sees(xid)) => {
                     Err("the primary's row is locked or being changed by a transaction that had not ended".to_owned())
                 }
@@ -42,6 +50,12 @@ impl Compare for RowCompare {
         }
         let row = |readings: &Readings| readings.rows.get(index).cloned().ok_or("a reading is incomplete");
         match (row(secondary)?, row(again)?) {
+            // Copies of a row without a key: a standby may show a delete before the primary does.
+            (Reading::Present(secondary), Reading::Present(again))
+                if secondary.copies != again.copies && again.ended_by.is_some_and(|xid| !snapshot.sees(xid)) =>
+            {
+                Err("a copy at the primary is locked or being deleted by a transaction that had not ended".to_owned())
+            }
             (Reading::Present(secondary), _) => match secondary.created_by {
                 None => Err("the secondary's row does not tell its transaction".to_owned()),
                 Some(xid) if snapshot.sees(xid) => Ok(()),

@@ -39,7 +39,7 @@ pub(crate) async fn resolve(lease: &Lease, rows: &mut [Found], snapshot: &Snapsh
 }
 
 /// A transaction ID that `snapshot` does not see.
-fn not_begun(snapshot: &Snapshot) -> u32 {
+pub(crate) fn not_begun(snapshot: &Snapshot) -> u32 {
     const FIRST_NORMAL_XID: u32 = 3;
     let low = u32::try_from(snapshot.xmax & u64::from(u32::MAX)).unwrap_or(FIRST_NORMAL_XID);
     low.max(FIRST_NORMAL_XID)

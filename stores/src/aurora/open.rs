@@ -6,7 +6,7 @@ use super::compare::RowCompare;
 use super::marks::Marks;
 use super::tables::{Fencing, Tables};
 use super::{Config, Connection, Endpoint};
-use crate::{Catalog, End, Fence, Ranged, Reread, Result, StoreError, Trouble};
+use crate::{Catalog, End, Fence, Ranged, Reread, Result, Scanned, StoreError, Trouble};
 
 /// `endpoint` of `site` with all abilities. Nothing is opened before it is used.
 ///
@@ -63,7 +63,7 @@ fn end(site: &str, connection: Connection, tables: Tables, compare: RowCompare) 
         canary_writer: Some(connection.canary_writer),
         canary_reader: Some(connection.canary_reader),
         ranged: Some(Arc::clone(&tables) as Arc<dyn Ranged>),
-        scanned: None,
+        scanned: Some(Arc::clone(&tables) as Arc<dyn Scanned>),
         reread: Some(Arc::clone(&tables) as Arc<dyn Reread>),
         fence: Some(tables as Arc<dyn Fence>),
         compare: Some(Arc::new(compare)),

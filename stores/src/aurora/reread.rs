@@ -20,11 +20,11 @@ use crate::{
 };
 
 /// Before the rows: whether this end replays, how far it has, and what was committed if it does not.
-const BEFORE: &str = "select pg_catalog.pg_is_in_recovery(), \
+pub(crate) const BEFORE: &str = "select pg_catalog.pg_is_in_recovery(), \
      case when pg_catalog.pg_is_in_recovery() then pg_catalog.pg_last_wal_replay_lsn() end, \
      case when not pg_catalog.pg_is_in_recovery() then pg_catalog.pg_current_snapshot()::pg_catalog.text end";
 /// After the rows: a promotion in between makes the reading worthless, for both histories then use the same transaction IDs.
-const AFTER: &str = "select pg_catalog.pg_is_in_recovery()";
+pub(crate) const AFTER: &str = "select pg_catalog.pg_is_in_recovery()";
 /// Rows of one key that a reading remembers the versions of; further ones are only counted and summed up.
 const VERSIONS_MAX: u64 = 8;
 /// When the row's transaction was committed, where this server keeps commit times (`track_commit_timestamp`). A standby is not asked: it
@@ -39,6 +39,9 @@ const EPOCH_2000_US: i64 = 946_684_800_000_000;
 impl Reread for Tables {
     async fn read(&self, request: &ReadRequest<'_>) -> Result<Readings> {
         let tried = format!("read {} keys of {} again", request.keys.len(), request.collection.name);
+        if request.recipe.is_keyless() {
+            return self.recount(request, &tried).await;
+        }
         let unsupported = |reason: String| StoreError::Unsupported(self.trouble(&tried, reason));
         if request.keys.len() > KEYS_PER_READ_MAX {
             return Err(unsupported(format!("more than {KEYS_PER_READ_MAX} keys at once")));
@@ -64,14 +67,7 @@ impl Reread for Tables {
         );
         let before = self.before(&lease, before, &tried)?;
         let (mut rows, mark) = rows?;
-        let after = after.map_err(|error| lease.trouble(&tried, error))?;
-        let is_in_recovery: Option<bool> = after.first().and_then(|row| row.try_get(0).ok());
-        if is_in_recovery != Some(before.is_in_recovery) {
-            return Err(StoreError::Retryable {
-                after: None,
-                trouble: self.trouble(&tried, "the server changed its role while it was read"),
-            });
-        }
+        self.same_role(&lease, &before, after, &tried)?;
         if let Some(snapshot) = &before.snapshot {
             super::multixact::resolve(&lease, &mut rows, snapshot).await;
         }
@@ -85,10 +81,10 @@ impl Reread for Tables {
 }
 
 /// What the first statement says.
-struct Before {
+pub(crate) struct Before {
     is_in_recovery: bool,
-    position: Option<Position>,
-    snapshot: Option<Snapshot>,
+    pub(crate) position: Option<Position>,
+    pub(crate) snapshot: Option<Snapshot>,
 }
 
 /// One key as it comes together.
@@ -100,6 +96,25 @@ pub(crate) struct Found {
 }
 
 impl Found {
+    /// A row of which nothing counts but who ended it.
+    pub(crate) fn ended(by: u32, may_be_multixact: bool) -> Self {
+        let row = Row {
+            version: String::new(),
+            digest: digest_of(0),
+            columns: Vec::new(),
+            values: None,
+            changed_at_us: None,
+            committed_at_us: None,
+            copies: 0,
+            created_by: None,
+            ended_by: Some(by),
+        };
+        Self {
+            row: Some(row),
+            may_be_multixact,
+        }
+    }
+
     fn reading(self) -> Reading {
         self.row.map_or(Reading::Absent, Reading::Present)
     }
@@ -129,7 +144,26 @@ impl Found {
 }
 
 impl Tables {
-    fn before(
+    /// Nothing was promoted between the first statement and the last.
+    pub(crate) fn same_role(
+        &self,
+        lease: &Lease,
+        before: &Before,
+        after: std::result::Result<Vec<SqlRow>, tokio_postgres::Error>,
+        tried: &str,
+    ) -> Result<()> {
+        let after = after.map_err(|error| lease.trouble(tried, error))?;
+        let is_in_recovery: Option<bool> = after.first().and_then(|row| row.try_get(0).ok());
+        if is_in_recovery == Some(before.is_in_recovery) {
+            return Ok(());
+        }
+        Err(StoreError::Retryable {
+            after: None,
+            trouble: self.trouble(tried, "the server changed its role while it was read"),
+        })
+    }
+
+    pub(crate) fn before(
         &self,
         lease: &Lease,
         answer: std::result::Result<Vec<SqlRow>, tokio_postgres::Error>,
@@ -252,7 +286,7 @@ fn rows_sql(table: &Table, key: &[KeyColumn], request: &ReadRequest<'_>) -> std:
 }
 
 /// The binary form of the column that tells when a row changed: microseconds since 2000. A timestamp without zone is taken for UTC.
-fn changed_at(table: &Table, name: Option<&str>) -> std::result::Result<String, String> {
+pub(crate) fn changed_at(table: &Table, name: Option<&str>) -> std::result::Result<String, String> {
     let Some(name) = name else {
         return Ok("null::pg_catalog.bytea".to_owned());
     };
@@ -361,7 +395,7 @@ fn read_row(
 }
 
 /// The eight bytes of a timestamp as microseconds since 1970; `None` for the infinities.
-fn instant_us(bytes: &[u8]) -> Option<i64> {
+pub(crate) fn instant_us(bytes: &[u8]) -> Option<i64> {
     let since_2000 = i64::from_be_bytes(bytes.try_into().ok()?);
     if since_2000 == i64::MAX || since_2000 == i64::MIN {
         return None;

@@ -78,7 +78,12 @@ impl Table {
             TableKind::Partitioned => "",
             TableKind::Ordinary | TableKind::Foreign | TableKind::MaterializedView => "only ",
         };
-        format!("{only}{}.{}", ident(&self.schema), ident(&self.name))
+        format!("{only}{}", self.qualified())
+    }
+
+    /// Its name in SQL.
+    pub(crate) fn qualified(&self) -> String {
+        format!("{}.{}", ident(&self.schema), ident(&self.name))
     }
 
     /// `condition`, and that the row is in the scope of the comparison.

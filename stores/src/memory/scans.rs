@@ -126,12 +126,12 @@ fn copies(state: &State, side: Side, request: &ReadRequest<'_>, key: &Key, row: 
         columns: row.column_digests(request.recipe),
         values: request.values.then(|| row.texts(request.recipe)),
         changed_at_us: request.changed_at.and_then(|column| row.number(column)),
+        committed_at_us: None,
         copies: row.copies,
         created_by: Some(row.created_by),
         ended_by: match side {
             Side::Primary => state.log.pending_on(&place),
             Side::Secondary => None,
         },
-        committed_at_us: None,
     }
 }

@@ -5,6 +5,7 @@ mod client;
 mod faults;
 mod fences;
 mod guards;
+mod keyless;
 mod parts;
 mod planted;
 mod setup;

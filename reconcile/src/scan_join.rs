@@ -1,0 +1,203 @@
+//! The join of one bucket: which keys the scans of both sides do not show alike.
+//!
+//! It is a hash join by the bytes of keys with a bound on what it holds. A bucket that does not fit is joined in two halves by one more bit of
+//! the same hash, and so on: every key is in exactly one of them, and nothing is ever loaded whole.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use stores::{ChunkDigest, DigestMode, Key, KeyValue, RowDigest, key_bucket};
+
+use crate::ReconcileError;
+use crate::narrow::Candidate;
+use crate::spill::each_row;
+
+/// What one entry costs besides the contents of its key.
+const ENTRY_BYTES: usize = 192;
+/// Sides and passes that are joined.
+const COLUMNS: usize = 4;
+
+/// The rows of one bucket: where they are, and what their scans said of them.
+#[derive(Debug, Clone)]
+pub(crate) struct Bucket {
+    pub(crate) index: u32,
+    pub(crate) of: u32,
+    pub(crate) mode: DigestMode,
+    /// The files of primary and secondary, for each pass.
+    pub(crate) passes: Vec<[Column; 2]>,
+}
+
+/// One side in one pass.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Column {
+    pub(crate) digest: ChunkDigest,
+    pub(crate) files: Vec<PathBuf>,
+}
+
+/// The keys of a bucket that are looked at together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Slice {
+    index: u32,
+    of: u32,
+}
+
+impl Slice {
+    /// `None`: it cannot be cut further.
+    fn halves(self) -> Option<[Self; 2]> {
+        let of = self.of.checked_mul(2)?;
+        Some([self.index, self.index + self.of].map(|index| Self { index, of }))
+    }
+}
+
+/// Joins a bucket slice by slice.
+#[derive(Debug)]
+pub(crate) struct Joins {
+    bucket: Bucket,
+    open: Vec<Slice>,
+    /// What was read so far, to be held against what the scans said.
+    seen: Vec<[ChunkDigest; 2]>,
+    bytes_max: usize,
+}
+
+impl Joins {
+    pub(crate) fn new(bucket: Bucket, bytes_max: usize) -> Self {
+        Self {
+            open: vec![Slice {
+                index: bucket.index,
+                of: bucket.of,
+            }],
+            seen: vec![[ChunkDigest::default(); 2]; bucket.passes.len()],
+            bucket,
+            bytes_max,
+        }
+    }
+
+    /// The candidates of the next slice; `None` when every key was looked at. Blocks.
+    ///
+    /// # Errors
+    /// `Corrupt`: the files do not hold what their scans said, or keys are too long for the bound.
+    pub(crate) fn next(&mut self) -> Result<Option<Vec<Candidate>>, ReconcileError> {
+        while let Some(slice) = self.open.pop() {
+            match self.join(slice)? {
+                Some(candidates) => return Ok(Some(candidates)),
+                None => {
+                    let halves = slice.halves().ok_or_else(|| {
+                        ReconcileError::Corrupt("the keys of a bucket are too long for the bounded join".to_owned())
+                    })?;
+                    self.open.extend(halves);
+                }
+            }
+        }
+        let is_whole = self.bucket.passes.iter().zip(&self.seen);
+        for (said, seen) in is_whole {
+            if [said[0].digest, said[1].digest] != *seen {
+                return Err(ReconcileError::Corrupt(
+                    "the spilled rows of a bucket are not those that were scanned".to_owned(),
+                ));
+            }
+        }
+        Ok(None)
+    }
+
+    /// `None`: it does not fit.
+    fn join(&mut self, slice: Slice) -> Result<Option<Vec<Candidate>>, ReconcileError> {
+        let mode = self.bucket.mode;
+        let mut join = Join {
+            entries: HashMap::new(),
+            bytes: 0,
+        };
+        let mut seen = self.seen.clone();
+        for (pass, sides) in self.bucket.passes.iter().enumerate() {
+            for (side, column) in sides.iter().enumerate() {
+                for file in &column.files {
+                    // What is over the bound already is read to its end and not kept: half of it is tried next.
+                    each_row(file, |key, digest| {
+                        if join.bytes <= self.bytes_max && key_bucket(&key, slice.of) == slice.index {
+                            seen[pass][side] = seen[pass][side].merge(one(digest), mode);
+                            join.take(pass * 2 + side, key, digest);
+                        }
+                    })?;
+                    if join.bytes > self.bytes_max {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+        self.seen = seen;
+        Ok(Some(join.finish(self.bucket.passes.len())))
+    }
+}
+
+fn one(digest: RowDigest) -> ChunkDigest {
+    ChunkDigest {
+        count: 1,
+        sum: digest.0,
+    }
+}
+
+/// Copies of a key as listed by one side in one pass. Copies of unlike contents add up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Cell {
+    count: u64,
+    sum: u128,
+}
+
+#[derive(Debug)]
+struct Join {
+    entries: HashMap<Key, [Cell; COLUMNS]>,
+    bytes: usize,
+}
+
+impl Join {
+    fn take(&mut self, column: usize, key: Key, digest: RowDigest) {
+        let weight = weight(&key);
+        let bytes = &mut self.bytes;
+        let cells = self.entries.entry(key).or_insert_with(|| {
+            *bytes += weight;
+            [Cell::default(); COLUMNS]
+        });
+        cells[column].count += 1;
+        cells[column].sum = cells[column].sum.wrapping_add(digest.0);
+    }
+
+    fn finish(self, passes: usize) -> Vec<Candidate> {
+        let columns = (passes * 2).min(COLUMNS);
+        let moved = self.entries.into_iter().filter(|(_, cells)| {
+            let first = cells[0];
+            cells[..columns].iter().any(|cell| *cell != first)
+        });
+        let mut candidates: Vec<Candidate> = moved
+            .map(|(key, cells)| {
+                // By the last pass.
+                let (primary, secondary) = (cells[columns - 2], cells[columns - 1]);
+                let listed = |cell: Cell| match cell.count {
+                    0 => None,
+                    1 => Some(RowDigest(cell.sum)),
+                    _ => key.as_digest(),
+                };
+                let is_counted = primary.count.max(secondary.count) > 1 && primary.count.min(secondary.count) > 0;
+                let (primary, secondary) = match is_counted {
+                    true => (None, None),
+                    false => (listed(primary), listed(secondary)),
+                };
+                Candidate {
+                    key,
+                    primary,
+                    secondary,
+                }
+            })
+            .collect();
+        candidates.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        candidates
+    }
+}
+
+/// About what a key costs in the join.
+fn weight(key: &Key) -> usize {
+    let contents = key.0.iter().map(|value| match value {
+        KeyValue::Int(_) => size_of::<KeyValue>(),
+        KeyValue::Text(text) => size_of::<KeyValue>() + text.len(),
+        KeyValue::Bytes(bytes) => size_of::<KeyValue>() + bytes.len(),
+    });
+    ENTRY_BYTES + contents.sum::<usize>()
+}
