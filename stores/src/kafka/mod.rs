@@ -10,6 +10,7 @@ mod fault;
 mod form;
 mod identity;
 mod init;
+mod produce;
 mod ring;
 mod status;
 mod syncs;

@@ -7,7 +7,7 @@ use rdkafka::message::Message as _;
 use rdkafka::metadata::Metadata;
 
 use super::client::Asks;
-use super::tail::{Ended, Tail};
+use super::tail::{Between, Ended, Tail};
 use crate::{Result, StoreError, Trouble};
 
 /// Partitions whose syncs are kept. Those beyond have none.
@@ -94,7 +94,8 @@ impl Syncs {
             Some(tail) => tail,
             None => {
                 let (cluster, _) = asks.cluster(topic, deadline.saturating_duration_since(Instant::now()))?;
-                self.tail.insert(Tail::open(asks.reach(), &cluster, (topic, 0), low)?)
+                self.tail
+                    .insert(Tail::open(asks.reach(), &cluster, (topic, 0), low, Between::Rests)?)
             }
         };
         let newest = &mut self.newest;

@@ -17,7 +17,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long a broker holds back a fetch of a log that was read to its end. It answers at once when a record comes.
 const WAIT_MS: &str = "500";
 
-/// The same for librdkafka's own simulated cluster, which answers at the end of the wait though a record has come.
+/// The same for librdkafka's own simulated cluster, which answers at the end of the wait though a record has come: such a log is fetched
+/// from only while something is known to be there.
 const WAIT_SIMULATED_MS: &str = "5";
 
 /// How the library calls simulated clusters.
@@ -50,6 +51,18 @@ pub(crate) enum Ended {
     Overtaken,
 }
 
+/// What a consumer does once it has read to the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Between {
+    /// It goes on fetching, so that what comes next is there before it is asked for.
+    Fetches,
+    /// It lets go of the partition until it is asked again: nothing is asked of the broker, and nothing wakes up here.
+    Rests,
+}
+
+/// A log that is read again sooner than this is not let go of: to take it up again costs more than it saves.
+const REST_AFTER: Duration = Duration::from_millis(50);
+
 /// A consumer of one partition and where it is.
 pub(crate) struct Tail {
     consumer: BaseConsumer<Notes>,
@@ -57,31 +70,37 @@ pub(crate) struct Tail {
     topic: String,
     partition: i32,
     next: i64,
+    between: Between,
+    is_assigned: bool,
+    read_at: Option<Instant>,
 }
 
 impl Tail {
-    /// Starts at `from`, in a topic of `cluster`.
-    pub(crate) fn open(reach: &Reach, cluster: &str, (topic, partition): (&str, i32), from: i64) -> Result<Self> {
-        let tried = format!("read {topic}-{partition}");
-        let wait_ms = if cluster.starts_with(SIMULATED) {
-            WAIT_SIMULATED_MS
-        } else {
-            WAIT_MS
-        };
+    /// Starts at `from`, in a topic of `cluster`. A simulated cluster ends no wait when a record comes, so that one is never waited for there.
+    pub(crate) fn open(
+        reach: &Reach,
+        cluster: &str,
+        (topic, partition): (&str, i32),
+        from: i64,
+        between: Between,
+    ) -> Result<Self> {
+        let is_simulated = cluster.starts_with(SIMULATED);
+        let wait_ms = if is_simulated { WAIT_SIMULATED_MS } else { WAIT_MS };
         let settings: Vec<(&str, &str)> = SETTINGS.into_iter().chain([("fetch.wait.max.ms", wait_ms)]).collect();
-        let consumer: BaseConsumer<Notes> = reach.client(&tried, &settings, &Notes::default())?;
-        let mut assigned = TopicPartitionList::new();
-        let assign = assigned.add_partition_offset(topic, partition, Offset::Offset(from));
-        assign
-            .and_then(|()| consumer.assign(&assigned))
-            .map_err(|error| fault::of(reach.site(), &tried, &error, None))?;
-        Ok(Self {
-            consumer,
+        let tried = format!("read {topic}-{partition}");
+        let mut tail = Self {
+            consumer: reach.client(&tried, &settings, &Notes::default())?,
             site: reach.site().to_owned(),
             topic: topic.to_owned(),
             partition,
             next: from,
-        })
+            between: if is_simulated { Between::Rests } else { between },
+            is_assigned: false,
+            read_at: None,
+        };
+        // Connected before the first record comes.
+        tail.take_up(&tried)?;
+        Ok(tail)
     }
 
     /// The offset that is read next.
@@ -94,9 +113,27 @@ impl Tail {
         &mut self,
         end: i64,
         deadline: Instant,
+        take: impl FnMut(&BorrowedMessage<'_>),
+    ) -> Result<Ended> {
+        if self.next >= end {
+            return Ok(Ended::Reached);
+        }
+        let tried = format!("read {}-{} up to {end}", self.topic, self.partition);
+        self.take_up(&tried)?;
+        let ended = self.read_on(&tried, end, deadline, take)?;
+        if ended == Ended::Reached {
+            self.rest(&tried)?;
+        }
+        Ok(ended)
+    }
+
+    fn read_on(
+        &mut self,
+        tried: &str,
+        end: i64,
+        deadline: Instant,
         mut take: impl FnMut(&BorrowedMessage<'_>),
     ) -> Result<Ended> {
-        let tried = format!("read {}-{} up to {end}", self.topic, self.partition);
         let started_at = self.next;
         while self.next < end {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -104,7 +141,7 @@ impl Tail {
                 return if self.next > started_at {
                     Ok(Ended::Short)
                 } else {
-                    Err(self.silent(&tried))
+                    Err(self.silent(tried))
                 };
             }
             match self.consumer.poll(left.min(LOOK_EVERY)) {
@@ -120,11 +157,41 @@ impl Tail {
                     // Nothing is done with the group, so whether it may be used is all the same.
                     Some(RDKafkaErrorCode::GroupAuthorizationFailed) => {}
                     Some(code) if fault::is_worth_noting(code) => {}
-                    _ => return Err(fault::of(&self.site, &tried, &error, None)),
+                    _ => return Err(fault::of(&self.site, tried, &error, None)),
                 },
             }
         }
         Ok(Ended::Reached)
+    }
+
+    /// Has it fetch from where it is.
+    fn take_up(&mut self, tried: &str) -> Result<()> {
+        if self.is_assigned {
+            return Ok(());
+        }
+        let mut assigned = TopicPartitionList::new();
+        let added = assigned.add_partition_offset(&self.topic, self.partition, Offset::Offset(self.next));
+        added
+            .and_then(|()| self.consumer.assign(&assigned))
+            .map_err(|error| fault::of(&self.site, tried, &error, None))?;
+        self.is_assigned = true;
+        Ok(())
+    }
+
+    /// Everything has been read. What was fetched beyond is fetched again.
+    fn rest(&mut self, tried: &str) -> Result<()> {
+        let is_busy = self
+            .read_at
+            .replace(Instant::now())
+            .is_some_and(|at| at.elapsed() < REST_AFTER);
+        if self.between == Between::Fetches || is_busy {
+            return Ok(());
+        }
+        self.consumer
+            .unassign()
+            .map_err(|error| fault::of(&self.site, tried, &error, None))?;
+        self.is_assigned = false;
+        Ok(())
     }
 
     /// Markers of transactions take offsets and are passed by the library itself.

@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use super::client::{Asks, PATIENCE, off_runtime};
 use super::form;
 use super::ring::{Arrival, Ring};
-use super::tail::{Ended, Tail};
+use super::tail::{Between, Ended, Tail};
 use crate::{CanaryReader, Covers, Oddities, Result, Sighting, Sought, StoreError, Trouble};
 
 /// Records before the end with which the first poll starts, so that a restart and an RPO see what was there before. Canaries of
@@ -157,7 +157,13 @@ impl Watch {
         let (cluster, _) = self.asks.cluster(&self.topic, PATIENCE)?;
         let from = low.max(high.saturating_sub(LOOK_BACK_RECORDS));
         Ok(ReadingOn {
-            tail: Tail::open(self.asks.reach(), &cluster, (&self.topic, self.partition), from)?,
+            tail: Tail::open(
+                self.asks.reach(),
+                &cluster,
+                (&self.topic, self.partition),
+                from,
+                Between::Fetches,
+            )?,
             cluster,
             rings: BTreeMap::new(),
             counts_from: high,
