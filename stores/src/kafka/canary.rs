@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use rdkafka::error::KafkaError;
-use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer as _};
 use tokio::sync::Semaphore;
 
 use super::client::{Asks, Notes, off_runtime};
+use super::produce::RecordSender;
 use super::ring::RING_SLOTS;
 use super::watch::LogReader;
 use super::{fault, form};
@@ -38,7 +37,7 @@ pub(crate) struct LogWriter {
     asks: Arc<Asks>,
     topic: String,
     partition: i32,
-    held: tokio::sync::Mutex<Option<FutureProducer<Notes>>>,
+    held: tokio::sync::Mutex<Option<RecordSender>>,
     notes: Notes,
     /// The highest sequence of each stream that was written or read.
     highest: Mutex<BTreeMap<String, u64>>,
@@ -67,24 +66,25 @@ impl LogWriter {
         }
     }
 
-    async fn producer(&self, tried: &str) -> Result<FutureProducer<Notes>> {
+    async fn sender(&self, tried: &str) -> Result<RecordSender> {
         let mut held = self.held.lock().await;
-        if let Some(producer) = held.as_ref() {
-            return Ok(producer.clone());
+        if let Some(sender) = held.as_ref() {
+            return Ok(sender.clone());
         }
         let (reach, notes) = (self.asks.reach().clone(), self.notes.clone());
         let what = tried.to_owned();
-        let producer: FutureProducer<Notes> =
-            off_runtime(self.asks.site(), tried, move || reach.client(&what, &SETTINGS, &notes)).await?;
-        *held = Some(producer.clone());
-        Ok(producer)
+        let sender = off_runtime(self.asks.site(), tried, move || {
+            RecordSender::start(&reach, &what, &SETTINGS, &notes)
+        })
+        .await?;
+        *held = Some(sender.clone());
+        Ok(sender)
     }
 
     /// Has the next write make another client.
     async fn give_up(&self) {
-        let given_up = self.held.lock().await.take();
-        // Its end waits for its threads.
-        drop(tokio::task::spawn_blocking(move || drop(given_up)));
+        *self.held.lock().await = None;
+        self.notes.forget();
     }
 
     /// Whether the slot of `canary` was given to none later; notes the sequence then.
@@ -121,8 +121,8 @@ impl CanaryWriter for LogWriter {
                     .hint("the partition may have no leader, or too few replicas in sync"),
             });
         };
-        let producer = match self.producer(&tried).await {
-            Ok(producer) => producer,
+        let sender = match self.sender(&tried).await {
+            Ok(sender) => sender,
             Err(error) => return WriteOutcome::Failed(error),
         };
         if !self.takes_slot(canary) {
@@ -132,34 +132,29 @@ impl CanaryWriter for LogWriter {
             ));
         }
         let value = form::value(canary);
-        let record = FutureRecord::to(&self.topic)
-            .partition(self.partition)
-            .key(&canary.stream)
-            .payload(&value);
-        let queued = producer.send_result(record).map_err(|(error, _)| error);
-        let sent = match queued {
-            Ok(sent) => sent,
+        let report = match sender.send((&self.topic, self.partition), &canary.stream, value.as_bytes()) {
+            Ok(report) => report,
             Err(error) => return WriteOutcome::Failed(fault::of(self.asks.site(), &tried, &error, None)),
         };
         // A task of its own, so that the permit is held until the client has answered, however long nobody waits.
         let delivered = tokio::spawn(async move {
-            let delivered = deliver(sent).await;
+            let delivered = report.await;
             drop(permit);
             delivered
         });
         let error = match delivered.await {
-            Ok(Delivered::Yes) => {
+            Ok(Ok(Ok(()))) => {
                 self.notes.forget();
                 return WriteOutcome::Acknowledged;
             }
-            Ok(Delivered::No(error)) => error,
-            Ok(Delivered::Unanswered) | Err(_) => {
+            Ok(Ok(Err(error))) => error,
+            Ok(Err(_)) | Err(_) => {
                 let trouble = self.trouble(&tried, "the client ended before it had an answer");
                 return WriteOutcome::Unknown(StoreError::Retryable { after: None, trouble });
             }
         };
         let told = fault::of(self.asks.site(), &tried, &error, self.notes.last());
-        if producer.client().fatal_error().is_some() || !told.is_passing() {
+        if sender.is_dead() || !told.is_passing() {
             self.give_up().await;
         }
         if error.rdkafka_error_code().is_some_and(fault::is_refused_write) {
@@ -171,7 +166,7 @@ impl CanaryWriter for LogWriter {
 
     async fn highest_sequence(&self, stream: &str) -> Result<u64> {
         // The client gets its identity from the cluster now and not before the first canary, which would wait for it.
-        drop(self.producer("prepare to write canaries").await?);
+        drop(self.sender("prepare to write canaries").await?);
         // A reader of its own, gone afterwards: nothing else is read at the primary.
         let reader = LogReader::new(Arc::clone(&self.asks), self.topic.clone(), self.partition);
         let sighting = reader.poll(stream, Sought::All).await?;
@@ -198,19 +193,5 @@ impl CanaryWriter for LogWriter {
 
     fn ring_slots(&self) -> u64 {
         RING_SLOTS
-    }
-}
-
-enum Delivered {
-    Yes,
-    No(KafkaError),
-    Unanswered,
-}
-
-async fn deliver(sent: DeliveryFuture) -> Delivered {
-    match sent.await {
-        Ok(Ok(_)) => Delivered::Yes,
-        Ok(Err((error, _))) => Delivered::No(error),
-        Err(_) => Delivered::Unanswered,
     }
 }

@@ -65,11 +65,15 @@ impl Notes {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// A refusal stays until an answer comes: that no broker is left is how it goes on.
     fn note(&self, note: Note) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(note);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if note.is_refusal() || !last.as_ref().is_some_and(Note::is_refusal) {
+            *last = Some(note);
+        }
     }
 
-    /// An answer came: what was reported before explains nothing any more.
+    /// An answer came, or another client is made: what was reported before explains nothing any more.
     pub(crate) fn forget(&self) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -334,4 +338,34 @@ pub(crate) fn why(client: &BaseConsumer<Notes>) -> Option<Note> {
         }
     }
     client.context().last()
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::types::RDKafkaErrorCode as Code;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_what_was_wrong_until_an_answer_comes() {
+        let notes = Notes::default();
+        let told = |code| {
+            notes.note(Note {
+                code,
+                reason: "reason".to_owned(),
+            });
+            notes.last().map(|note| note.code)
+        };
+        assert_eq!(told(Code::BrokerTransportFailure), Some(Code::BrokerTransportFailure));
+        assert_eq!(told(Code::Authentication), Some(Code::Authentication));
+        assert_eq!(
+            told(Code::AllBrokersDown),
+            Some(Code::Authentication),
+            "which is how it goes on"
+        );
+        assert_eq!(told(Code::SSL), Some(Code::SSL), "another refusal is news");
+        notes.forget();
+        assert_eq!(notes.last(), None);
+        assert_eq!(told(Code::AllBrokersDown), Some(Code::AllBrokersDown));
+    }
 }

@@ -33,6 +33,11 @@ impl Note {
         self.reason.contains("certificate verify failed")
     }
 
+    /// Whether only a person can do something about it.
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.is_distrust() || is_refusal(self.code)
+    }
+
     /// No broker answered, and the library does not say why.
     pub(crate) fn nobody() -> Self {
         Self {
