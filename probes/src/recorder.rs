@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::carried::{Carried, ClockLink};
 use crate::clock::Clock;
@@ -28,11 +28,11 @@ pub(crate) const LEDGER_QUEUE_MAX: usize = 4_096;
 /// Rows of evidence that wait to be taken. Beyond it slots are skipped until the receiver catches up; nothing is dropped.
 pub const OUTPUT_BACKLOG_MAX: usize = 16_384;
 
-/// How often what was appended is put on the disk.
-const SYNC_EVERY: Duration = Duration::from_millis(50);
+/// What was appended is put on the disk after so long.
+const SYNC_AFTER: Duration = Duration::from_millis(50);
 
-/// How often an idle ledger says that it is still complete, in syncs.
-const IDLE_SYNCS_PER_MARK: u32 = 20;
+/// How often an idle ledger says that it is still complete.
+const IDLE_MARK_EVERY: Duration = Duration::from_secs(1);
 
 /// How often intervals are looked at.
 const REVISE_EVERY: Duration = Duration::from_secs(1);
@@ -118,22 +118,40 @@ pub(crate) struct RecorderState {
     backlog: VecDeque<Row>,
     /// Canaries whose write has not ended by the ledger: (planned, sent).
     unfinished: BTreeMap<u64, (u64, Option<u64>)>,
-    is_dirty: bool,
-    idle_syncs: u32,
+    /// Since when something that was appended is not on the disk, and no sync is under way that began later.
+    dirty_since: Option<Instant>,
+    /// When the ledger last said that it is complete.
+    marked_at: Option<Instant>,
     syncing: Option<(u64, JoinHandle<journal::Result<()>>)>,
+}
+
+impl RecorderState {
+    /// Something was appended.
+    fn soil(&mut self) {
+        self.dirty_since.get_or_insert_with(Instant::now);
+    }
+
+    /// When something is to be put on the disk, or to be said of an idle ledger. Nothing wakes up before.
+    fn sync_at(&self) -> Instant {
+        match (self.dirty_since, self.marked_at) {
+            (Some(since), _) => since + SYNC_AFTER,
+            (None, Some(marked)) => marked + IDLE_MARK_EVERY,
+            (None, None) => Instant::now() + IDLE_MARK_EVERY,
+        }
+    }
 }
 
 impl Recorder {
     /// Runs until [`Frame::Closed`] comes; then writes what is left. When the senders of frames are gone without it, the probe was
     /// dropped in mid-run: the ledger then stays open, as after a kill, since nobody knows what the writes under way did.
     pub(crate) async fn run(mut self, mut frames: mpsc::Receiver<Frame>) -> Result<(), ProbeError> {
-        let mut sync = interval(SYNC_EVERY);
-        sync.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.state.marked_at = Some(Instant::now());
         let mut revise = interval(REVISE_EVERY);
         revise.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let output = self.output.clone();
         self.removal.start(&self.origin.stream);
         loop {
+            let sync_at = self.state.sync_at();
             tokio::select! {
                 biased;
                 frame = frames.recv() => match frame {
@@ -149,8 +167,8 @@ impl Recorder {
                     }
                     self.note_backlog();
                 }
-                _ = sync.tick() => {
-                    if self.state.syncing.is_none() && self.ledger.is_due(self.clock.now_us()) {
+                () = sleep_until(sync_at), if self.state.syncing.is_none() => {
+                    if self.ledger.is_due(self.clock.now_us()) {
                         self.next_segment().await?;
                     }
                     self.start_sync()?;
@@ -163,7 +181,7 @@ impl Recorder {
     /// A frame is written first, and counts afterwards.
     async fn record(&mut self, frame: &Frame) -> Result<(), ProbeError> {
         self.ledger.append(frame)?;
-        self.state.is_dirty = true;
+        self.state.soil();
         match frame {
             Frame::Reserved { .. } => {
                 // Used only after it is on the disk: the sequences behind it may otherwise be given out twice.
@@ -255,18 +273,10 @@ impl Recorder {
     }
 
     fn start_sync(&mut self) -> Result<(), ProbeError> {
-        if self.state.syncing.is_some() {
-            return Ok(());
-        }
         let until_us = self.known_until_us();
-        if !self.state.is_dirty {
-            self.state.idle_syncs += 1;
-            if self.state.idle_syncs >= IDLE_SYNCS_PER_MARK {
-                self.mark_complete(until_us)?;
-            }
-            return Ok(());
+        if self.state.dirty_since.take().is_none() {
+            return self.mark_complete(until_us);
         }
-        self.state.is_dirty = false;
         let syncer = self.ledger.syncer()?;
         self.state.syncing = Some((until_us, tokio::task::spawn_blocking(move || syncer.sync())));
         Ok(())
@@ -280,14 +290,14 @@ impl Recorder {
             .await
             .map_err(|error| ProbeError::Panicked(error.to_string()))??;
         self.ledger.go_on_in(segment, self.clock.now_us());
-        self.state.is_dirty = false;
+        self.state.dirty_since = None;
         self.mark_complete(until_us)?;
         self.removal.start(&self.origin.stream);
         Ok(())
     }
 
     fn mark_complete(&mut self, until_us: u64) -> Result<(), ProbeError> {
-        self.state.idle_syncs = 0;
+        self.state.marked_at = Some(Instant::now());
         // Not counted as dirt: a mark that is lost with the machine only makes an earlier one hold.
         Ok(self.ledger.append(&Frame::Complete { until_us })?)
     }
@@ -350,7 +360,7 @@ impl Recorder {
                 is_final: row.is_final,
                 at_us,
             })?;
-            self.state.is_dirty = true;
+            self.state.soil();
             self.state.backlog.push_back(Row::Interval(Box::new(row)));
         }
         Ok(())
