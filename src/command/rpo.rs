@@ -39,7 +39,10 @@ async fn prove_by_copy(context: &Context, event: &str, place: &CopyPlace) -> Res
         .output
         .join("_work")
         .join(format!("ledger-{}", uuid::Uuid::now_v7()));
-    let opened = place.open().context("--ledger").map_err(Failure::refused)?;
+    let opened = as_configured(context, place)
+        .open()
+        .context("--ledger")
+        .map_err(Failure::refused)?;
     let fetched = probes::fetch_ledgers(&opened, &folder, |_| true)
         .await
         .with_context(|| format!("fetch the ledger from {place}"))
@@ -56,6 +59,13 @@ async fn prove_by_copy(context: &Context, event: &str, place: &CopyPlace) -> Res
     // What cannot be removed lies in the work folder, and harms nobody.
     drop(std::fs::remove_dir_all(&folder));
     proved
+}
+
+/// A place of the configuration is reached as it says there, whatever it takes beside the address.
+fn as_configured<'a>(context: &'a Context, place: &'a CopyPlace) -> &'a CopyPlace {
+    let named = place.to_string();
+    let mut known = context.config.ledger.copy_to.iter();
+    known.find(|known| known.to_string() == named).unwrap_or(place)
 }
 
 /// Judges every route that the event touched by the ledgers in `folder`, and writes what it proves.
