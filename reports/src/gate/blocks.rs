@@ -46,13 +46,15 @@ pub struct SourcedInterval {
 }
 
 /// What canaries of a stretch of time add up to. Every canary that was planned counts in both ends: in the high end those that
-/// were not seen are unbounded; in the low end they are zero, so that they prove nothing.
+/// were not seen, or not read, are unbounded; in the low end they are zero, so that they prove nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Figures {
     /// Canaries that the schedule wanted.
     pub planned: u64,
     /// Seen at the secondary.
     pub seen: u64,
+    /// Of these, without a reading: by clocks that nobody vouched for, or whose bound was proved false. In the high end they are unbounded.
+    pub unread: u64,
     /// Still unseen.
     pub pending: u64,
     /// Proved lost.
@@ -162,6 +164,7 @@ impl Stretch {
         let figures = &mut self.figures;
         figures.planned += interval.planned;
         figures.seen += interval.seen;
+        figures.unread += interval.seen - high_count;
         figures.pending += interval.pending;
         figures.lost += interval.lost;
         figures.superseded += interval.superseded;
@@ -177,6 +180,7 @@ impl Stretch {
         let (mine, theirs) = (&mut self.figures, &other.figures);
         mine.planned += theirs.planned;
         mine.seen += theirs.seen;
+        mine.unread += theirs.unread;
         mine.pending += theirs.pending;
         mine.lost += theirs.lost;
         mine.superseded += theirs.superseded;

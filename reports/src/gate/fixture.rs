@@ -29,6 +29,8 @@ pub(super) fn policy() -> Policy {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Canary {
     Seen(u64, u64),
+    /// Seen by a clock whose bound was proved false: 0 at the low end, nothing at the high end.
+    Unread,
     /// With its age.
     Pending(u64),
     Lost(u64),
@@ -45,6 +47,10 @@ pub(super) fn minute(dataset: &str, start_us: i64, canaries: &[Canary]) -> Sourc
             Canary::Seen(low, high) => {
                 lows.push(low.max(1));
                 highs.push(high.max(1));
+                seen += 1;
+            }
+            Canary::Unread => {
+                lows.push(1);
                 seen += 1;
             }
             Canary::Pending(age) => {

@@ -407,13 +407,22 @@ fn explain_exceeding(
     if !unbounded.is_empty() {
         let missing: u64 = unbounded.iter().map(|block| block.figures.unbounded()).sum();
         let skipped: u64 = unbounded.iter().map(|block| block.figures.skipped).sum();
+        let unread: u64 = unbounded.iter().map(|block| block.figures.unread).sum();
+        let arrived = match unread {
+            0 => String::new(),
+            _ => format!("; {unread} arrived without a reading"),
+        };
         parts.push(format!(
-            "in {} the {word} is unbounded ({missing} canaries not seen, {skipped} of them skipped)",
+            "in {} the {word} is unbounded ({missing} canaries not seen, {skipped} of them skipped{arrived})",
             unbounded.len()
         ));
-        result.next =
+        result.next = if unread > missing {
+            "mend the clocks: canaries arrived and were not read, because nobody vouched for a clock or its bound was proved false \
+             (driftline_clock_bounds_violated_total)"
+        } else {
             "find out why canaries were not seen or not sent: replication stopped, or the probe could not keep up"
-                .to_owned();
+        }
+        .to_owned();
     }
     if let Some(worst) = straddling.iter().max_by_key(|block| block.figures.high(quantile)) {
         let (low, high) = (

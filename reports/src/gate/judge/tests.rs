@@ -167,6 +167,40 @@ fn skipped_and_unseen_canaries_count_against_go_and_not_for_no_go() {
 }
 
 #[test]
+fn readings_beyond_the_bound_of_two_clocks_are_counted_and_decide_nothing() {
+    // A few of them leave the quantile to the others; of more than half of them nobody knows the lag, whatever the others say.
+    for (unread, others, verdict) in [
+        (4, Canary::Seen(ms(20), ms(60)), Verdict::Go),
+        (6, Canary::Seen(ms(20), ms(60)), Verdict::Inconclusive),
+        (6, Canary::Seen(ms(900), ms(950)), Verdict::Inconclusive),
+        (10, Canary::Unread, Verdict::Inconclusive),
+    ] {
+        let result = steady(blocks(MONDAY_US, 40, |_, canary| {
+            if canary < unread { Canary::Unread } else { others }
+        }));
+        assert_eq!(result.verdict, verdict, "{unread} of ten: {}", result.reason);
+        if verdict == Verdict::Go {
+            continue;
+        }
+        // A histogram knows no smaller value than 1 us.
+        assert!(
+            result.observed_low <= Some(1) && result.observed_high.is_none(),
+            "{result:?}"
+        );
+        let counted = format!(
+            "(0 canaries not seen, 0 of them skipped; {} arrived without a reading)",
+            unread * 200
+        );
+        assert!(result.reason.contains(&counted), "{}", result.reason);
+        assert!(
+            result.next.contains("driftline_clock_bounds_violated_total"),
+            "{}",
+            result.next
+        );
+    }
+}
+
+#[test]
 fn consistently_is_a_fifth_of_the_blocks_of_a_day() {
     // The window takes in 100 blocks of Monday; 20 of them are a fifth.
     let judged = |bad: i64, low: u64| {
