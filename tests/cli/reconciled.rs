@@ -1,7 +1,7 @@
 //! What reconciliations found, in the figures of a probe that was running already.
 
 use crate::fixture::{Story, parquet_files, wait_until};
-use crate::probing::{metric, ready};
+use crate::probing::{get, metric, ready};
 
 const TABLES: &str = "create table public.orders (id bigint primary key, note text);
      insert into public.orders select n, 'x' from generate_series(1, 100) n;";
@@ -21,6 +21,17 @@ async fn a_reconciliation_shows_in_the_figures_of_a_running_probe_and_a_damaged_
     story.run(&["reconcile", "run"]).expect(0);
     wait_until("the comparison shows", || metric(&address, DIVERGENCES) == Some(0.0));
     let first = metric(&address, SUCCESS).expect("an instant");
+    // By the names that the lag of the same data has, so that one query finds both.
+    let (_, text) = get(&address, "/metrics").expect("a scrape");
+    for name in [SUCCESS, DIVERGENCES, "driftline_collections_unverified"] {
+        let of = |line: &&str| line.starts_with(&format!("{name}{{"));
+        let series: Vec<&str> = text.lines().filter(of).collect();
+        let labels = "dataset=\"shop\",store=\"aurora\",primary_site=\"a\",secondary_site=\"b\"";
+        assert!(
+            matches!(series[..], [only] if only.contains(labels)),
+            "{name}: {series:#?}"
+        );
+    }
     assert_eq!(metric(&address, "driftline_collections_unverified"), Some(0.0));
     assert_eq!(metric(&address, FAILURES), Some(0.0));
 

@@ -246,6 +246,18 @@ mod tests {
         assert!((before - 1.0).abs() < 1e-9, "{before}");
     }
 
+    #[test]
+    fn what_was_spent_long_ago_holds_nothing_back() {
+        let mut guard = Guard::new(Budget::new(0.6).unwrap());
+        let (mut total, mut factor) = (0.0, 1.0);
+        for minute in 0..420 {
+            let full_usd_per_minute = if minute < 300 { 0.04 } else { 0.002 };
+            total += full_usd_per_minute * factor;
+            factor = guard.decide(spent(total), MINUTE).factor;
+        }
+        assert!((factor - 1.0).abs() < 1e-9, "{factor}, two hours after five dear ones");
+    }
+
     /// At a fiftieth of 6/min most minutes have no canary. They are not cheap minutes.
     #[test]
     fn minutes_without_a_canary_do_not_let_a_slowed_probe_go() {
