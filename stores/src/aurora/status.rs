@@ -14,6 +14,10 @@ use crate::{Fork, NativeStatus, Position, Result, Role, Status, StoreError, Trou
 /// A sender that says nothing for longer may be cut off; up to then what it said last is taken for now.
 const SILENCE_US_MAX: i64 = 5_000_000;
 
+/// What is done where a server cannot tell its fork.
+const FROM_CANARIES: &str =
+    "the fork is then taken from the canaries: the newest that survived and the first that was lost";
+
 /// One row at any server. Replay is read before receive: in the other order a busy standby could seem to have nothing to do.
 const FIGURES: &str = "\
 select pg_catalog.pg_is_in_recovery() as in_recovery,
@@ -106,15 +110,21 @@ impl Status for ReplicationStatus {
                    case when not pg_catalog.pg_is_in_recovery()
                         then pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 8) end";
         let trouble = |error| self.sessions.trouble(TRIED, error);
+        let cannot = |cause: &str, hint: &str| {
+            StoreError::Unsupported(Trouble::new(self.sessions.site(), TRIED, cause).hint(hint))
+        };
         let lease = self.sessions.lease().await?;
+        if Who::ask(&lease).await.map_err(trouble)?.is_aurora {
+            return Err(cannot(
+                "Aurora replicates by its storage and keeps no position at which a cluster was promoted",
+                FROM_CANARIES,
+            ));
+        }
         let row = lease.query_one(FORK, &[]).await.map_err(trouble)?;
         let in_recovery: bool = row.try_get(0).map_err(trouble)?;
         let position: Option<PgLsn> = row.try_get(1).map_err(trouble)?;
         let at_us: Option<i64> = row.try_get(2).map_err(trouble)?;
         let timeline: Option<String> = row.try_get(3).map_err(trouble)?;
-        let cannot = |cause: &str, hint: &str| {
-            StoreError::Unsupported(Trouble::new(self.sessions.site(), TRIED, cause).hint(hint))
-        };
         if in_recovery {
             return Err(cannot(
                 "it is in recovery still",
@@ -128,7 +138,7 @@ impl Status for ReplicationStatus {
         let (Some(position), Some(at_us)) = (position, at_us) else {
             return Err(cannot(
                 "it has restarted since its promotion, and forgotten",
-                "the fork is then taken from the canaries: the newest that survived and the first that was lost",
+                FROM_CANARIES,
             ));
         };
         Ok(Fork {

@@ -220,6 +220,11 @@ async fn aurora_is_asked_by_its_own_functions_and_by_none_that_it_refuses() {
         assert_eq!(told.link.as_deref(), Some("global database: us-west-2 12500 us behind"));
         assert_eq!((told.position, told.lag_bytes, told.not_collected), (None, None, None));
         assert_eq!(told.longest_transaction_us, Some(0));
+        let fork = two.at(site).status.fork().await.unwrap_err();
+        assert!(
+            matches!(&fork, StoreError::Unsupported(why) if why.cause.contains("Aurora") && why.hint.contains("canaries")),
+            "{site}: {fork:?}"
+        );
     }
 
     // Without another region, a reader tells how far it is behind its cluster's storage.
