@@ -201,17 +201,7 @@ impl Place {
         let (store, path) = self.reach("write", object, true)?;
         let put = store.put(&path, PutPayload::from(bytes)).await;
         put.map_err(|error| self.failed("write", object, &error))?;
-        let found = store.head(&path).await;
-        let found_bytes = found.map_err(|error| self.failed("look at", object, &error))?.size;
-        if found_bytes != wanted_bytes {
-            return Err(PlaceError::NotKept {
-                place: self.name.clone(),
-                object: object.to_owned(),
-                wanted_bytes,
-                found_bytes,
-            });
-        }
-        Ok(())
+        self.check_kept(&*store, &path, object, wanted_bytes).await
     }
 
     /// Writes a whole object unless there is one of its name; `false`: there is one, and it was left as it is. Of several that create the
@@ -295,16 +285,7 @@ impl Place {
             upload.write(&part[..read]);
         }
         upload.finish().await.map_err(failed)?;
-        let found_bytes = store.head(&path).await.map_err(failed)?.size;
-        if found_bytes != wanted_bytes {
-            return Err(PlaceError::NotKept {
-                place: self.name.clone(),
-                object: object.to_owned(),
-                wanted_bytes,
-                found_bytes,
-            });
-        }
-        Ok(())
+        self.check_kept(&*store, &path, object, wanted_bytes).await
     }
 
     /// Reads an object into a file, part by part.
@@ -399,6 +380,27 @@ impl Place {
             });
         }
         Ok(())
+    }
+
+    /// Looks whether what was put there is there, all of it.
+    async fn check_kept(
+        &self,
+        store: &dyn ObjectStore,
+        path: &ObjectPath,
+        object: &str,
+        wanted_bytes: u64,
+    ) -> Result<(), PlaceError> {
+        let found = store.head(path).await;
+        let found_bytes = found.map_err(|error| self.failed("look at", object, &error))?.size;
+        if found_bytes == wanted_bytes {
+            return Ok(());
+        }
+        Err(PlaceError::NotKept {
+            place: self.name.clone(),
+            object: object.to_owned(),
+            wanted_bytes,
+            found_bytes,
+        })
     }
 
     /// The store behind the place and the full name of an object there.
