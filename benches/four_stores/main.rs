@@ -61,13 +61,8 @@ struct Canaries {
     skipped: u64,
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    tokio::select! {
-        // The lab goes with it.
-        interrupted = tokio::signal::ctrl_c() => interrupted.context("listen for Ctrl-C").and(Err(anyhow::anyhow!("interrupted"))),
-        measured = measure() => measured,
-    }
+fn main() -> anyhow::Result<()> {
+    stage::run(measure())
 }
 
 async fn measure() -> anyhow::Result<()> {

@@ -3,6 +3,8 @@
 //!
 //! `DRIFTLINE_BENCH_SECONDS` changes how long it runs, `DRIFTLINE_BENCH_PT_HEARTBEAT` names pt-heartbeat's program.
 
+#[path = "../stage/idle_pair.rs"]
+mod idle_pair;
 #[path = "../stage/mod.rs"]
 mod stage;
 
@@ -20,9 +22,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use closed_loop::ClosedLoop;
-use fixture::{DATABASE, Story};
 use freezer::Freezes;
-use lab::PgOptions;
 use pt_heartbeat::PtHeartbeat;
 use stage::machine::Machine;
 use stage::quantiles::{Quantiles, ms};
@@ -38,8 +38,6 @@ const FREEZE: Duration = Duration::from_millis(500);
 const FREEZE_EVERY: Duration = Duration::from_secs(5);
 /// The least part of the true 99th percentile that shows it.
 const SHOWN_PERCENT_GOAL: u64 = 80;
-/// Anything will do: a probe looks at its canaries only.
-const TABLE: &str = "create table public.orders (id bigint primary key, note text)";
 
 /// The whole record.
 #[derive(Debug, Serialize)]
@@ -79,13 +77,8 @@ impl Said {
     }
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    tokio::select! {
-        // Its servers go with it.
-        interrupted = tokio::signal::ctrl_c() => interrupted.context("listen for Ctrl-C").and(Err(anyhow::anyhow!("interrupted"))),
-        measured = measure() => measured,
-    }
+fn main() -> anyhow::Result<()> {
+    stage::run(measure())
 }
 
 async fn measure() -> anyhow::Result<()> {
@@ -93,16 +86,10 @@ async fn measure() -> anyhow::Result<()> {
     let seconds: u32 = stage::asked("DRIFTLINE_BENCH_SECONDS", 60)?;
     let program = stage::asked("DRIFTLINE_BENCH_PT_HEARTBEAT", "pt-heartbeat".to_owned())?;
     say(format!("machine: {machine}"))?;
-    let mut options = PgOptions::with_database(DATABASE);
-    options.settings = vec![("autovacuum".to_owned(), "off".to_owned())];
-    let story = Story::start_with(options, TABLE).await;
+    let story = idle_pair::start(RATE).await;
     let versions = Versions::of(story.pair.primary()).await?;
     let (heartbeat, heartbeat_version) = PtHeartbeat::prepare(&story.pair, &program).await?;
     say(format!("versions: {versions}; {heartbeat_version}"))?;
-    story.write_config(&format!(
-        "{}[defaults]\nprobe = {{ rate = \"{RATE}/s\" }}\n",
-        story.config()
-    ));
 
     let length = Duration::from_secs(u64::from(seconds));
     let heartbeat = heartbeat.start(story.folder.path()).await?;

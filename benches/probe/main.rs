@@ -2,6 +2,8 @@
 //!
 //! `DRIFTLINE_BENCH_SECONDS` changes how long it runs.
 
+#[path = "../stage/idle_pair.rs"]
+mod idle_pair;
 #[path = "../stage/mod.rs"]
 mod stage;
 
@@ -12,8 +14,6 @@ mod fixture;
 use anyhow::Context as _;
 use serde::Serialize;
 
-use fixture::{DATABASE, Story};
-use lab::PgOptions;
 use stage::machine::Machine;
 use stage::record::{say, verdict};
 use stage::versions::Versions;
@@ -25,8 +25,6 @@ const RATE: u32 = 10;
 const CPU_PERCENT_GOAL: f64 = 5.0;
 /// Most resident memory, in units of 1,000,000 bytes.
 const RESIDENT_MB_GOAL: f64 = 60.0;
-/// Anything will do: a probe looks at its canaries only.
-const TABLE: &str = "create table public.orders (id bigint primary key, note text)";
 
 /// The whole record.
 #[derive(Debug, Serialize)]
@@ -44,28 +42,17 @@ struct Results {
     printed: serde_json::Value,
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    tokio::select! {
-        // Its servers go with it.
-        interrupted = tokio::signal::ctrl_c() => interrupted.context("listen for Ctrl-C").and(Err(anyhow::anyhow!("interrupted"))),
-        measured = measure() => measured,
-    }
+fn main() -> anyhow::Result<()> {
+    stage::run(measure())
 }
 
 async fn measure() -> anyhow::Result<()> {
     let machine = Machine::now();
     let seconds: u32 = stage::asked("DRIFTLINE_BENCH_SECONDS", 60)?;
     say(format!("machine: {machine}"))?;
-    let mut options = PgOptions::with_database(DATABASE);
-    options.settings = vec![("autovacuum".to_owned(), "off".to_owned())];
-    let story = Story::start_with(options, TABLE).await;
+    let story = idle_pair::start(RATE).await;
     let versions = Versions::of(story.pair.primary()).await?;
     say(format!("versions: {versions}"))?;
-    story.write_config(&format!(
-        "{}[defaults]\nprobe = {{ rate = \"{RATE}/s\" }}\n",
-        story.config()
-    ));
 
     let command = story.command(&["probe", "--for", &format!("{seconds}s"), "--format", "json"]);
     let ended = watch(command, story.folder.path())

@@ -3,6 +3,8 @@
 //! Kafka is two brokers of Apache Kafka and MirrorMaker 2; with `DRIFTLINE_BENCH_KAFKA=mock` librdkafka's mock clusters in this
 //! process and the lab's mirror. `DRIFTLINE_BENCH_SECONDS` changes how long each of them runs.
 
+#[path = "../stage/idle_pair.rs"]
+mod idle_pair;
 #[path = "../stage/mod.rs"]
 mod stage;
 
@@ -18,9 +20,7 @@ use std::process::Command;
 use anyhow::Context as _;
 use serde::Serialize;
 
-use fixture::{DATABASE, Story};
 use kafka::Kafka;
-use lab::PgOptions;
 use stage::machine::Machine;
 use stage::quantiles::{Quantiles, ms};
 use stage::record::{say, verdict};
@@ -34,8 +34,6 @@ const AURORA_RATE: u32 = 100;
 const KAFKA_RATE: u32 = 1_000;
 /// How late a canary may leave at p99, skipped ones included.
 const LATE_US_GOAL: u64 = 10_000;
-/// Anything will do: a probe looks at its canaries only.
-const TABLE: &str = "create table public.orders (id bigint primary key, note text)";
 
 /// The whole record of one store.
 #[derive(Debug, Serialize)]
@@ -72,28 +70,17 @@ struct Target<'a> {
     folder: &'a Path,
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    tokio::select! {
-        // The servers go with it.
-        interrupted = tokio::signal::ctrl_c() => interrupted.context("listen for Ctrl-C").and(Err(anyhow::anyhow!("interrupted"))),
-        measured = measure() => measured,
-    }
+fn main() -> anyhow::Result<()> {
+    stage::run(measure())
 }
 
 async fn measure() -> anyhow::Result<()> {
     let machine = Machine::now();
     let seconds: u32 = stage::asked("DRIFTLINE_BENCH_SECONDS", 60)?;
     say(format!("machine: {machine}"))?;
-    let mut options = PgOptions::with_database(DATABASE);
-    options.settings = vec![("autovacuum".to_owned(), "off".to_owned())];
-    let story = Story::start_with(options, TABLE).await;
+    let story = idle_pair::start(AURORA_RATE).await;
     let versions = Versions::of(story.pair.primary()).await?;
     say(format!("versions: {versions}"))?;
-    story.write_config(&format!(
-        "{}[defaults]\nprobe = {{ rate = \"{AURORA_RATE}/s\" }}\n",
-        story.config()
-    ));
     let target = Target {
         name: "aurora",
         against: "PostgreSQL, a primary and a streaming standby".to_owned(),

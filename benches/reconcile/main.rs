@@ -84,13 +84,8 @@ impl std::fmt::Display for Spread {
     }
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    tokio::select! {
-        // Its servers go with it.
-        interrupted = tokio::signal::ctrl_c() => interrupted.context("listen for Ctrl-C").and(Err(anyhow::anyhow!("interrupted"))),
-        measured = measure() => measured,
-    }
+fn main() -> anyhow::Result<()> {
+    stage::run(measure())
 }
 
 async fn measure() -> anyhow::Result<()> {

@@ -10,9 +10,21 @@ pub(crate) mod scrape;
 pub(crate) mod versions;
 pub(crate) mod watch;
 
+use std::future::Future;
 use std::str::FromStr;
 
 use anyhow::Context as _;
+
+/// Measures until it is done or interrupted; the servers that were started go with it either way.
+pub(crate) fn run(measure: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new().context("start the runtime of the benchmark")?;
+    runtime.block_on(async {
+        tokio::select! {
+            interrupted = tokio::signal::ctrl_c() => interrupted.context("listen for Ctrl-C").and(Err(anyhow::anyhow!("interrupted"))),
+            measured = measure => measured,
+        }
+    })
+}
 
 /// The value of an environment variable, or `default` where there is none.
 pub(crate) fn asked<T>(name: &str, default: T) -> anyhow::Result<T>
