@@ -25,6 +25,10 @@ const STARTS: usize = 3;
 /// The user of the listener with SASL over TLS, and the password. Of this lab alone.
 const USER: &str = "driftline";
 const PASSWORD: &str = "lab-secret";
+/// How they are proved without being sent.
+const SCRAM: [&str; 2] = ["SCRAM-SHA-256", "SCRAM-SHA-512"];
+/// A connection with a login that is older proves it again, or ends.
+const REAUTHENTICATE_AFTER_MS: u32 = 3_000;
 
 /// An Apache Kafka broker. Dropping it kills it.
 pub struct KafkaServer {
@@ -36,7 +40,7 @@ pub struct KafkaServer {
     behind: u16,
     ca_file: PathBuf,
     writes: FutureProducer,
-    _folder: Arc<LabFolder>,
+    folder: Arc<LabFolder>,
 }
 
 impl std::fmt::Debug for KafkaServer {
@@ -139,7 +143,7 @@ impl KafkaServer {
         let mut format: Vec<String> = ["format", "--standalone", "-t", &id, "-c", &properties]
             .map(str::to_owned)
             .into();
-        for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
+        for mechanism in SCRAM {
             format.extend(["--add-scram".to_owned(), scram(mechanism)]);
         }
         program(format!("storage of {name}"), "kafka.tools.StorageTool", format)?.run(folder.path())?;
@@ -158,7 +162,7 @@ impl KafkaServer {
             secure: ports.secure,
             behind: ports.behind,
             ca_file,
-            _folder: Arc::clone(folder),
+            folder: Arc::clone(folder),
         })
     }
 
@@ -224,6 +228,69 @@ impl KafkaServer {
         clients::produce(&self.name, &self.writes, topic, partition, key, value).await
     }
 
+    /// Takes the login by SCRAM-SHA-256 away. Connections that stand end within seconds.
+    ///
+    /// # Errors
+    /// It was refused.
+    pub async fn revoke_login(&self) -> Result<(), LabError> {
+        let gone = format!("--delete-config {} --entity-type users --entity-name {USER}", SCRAM[0]);
+        self.alter(gone).await
+    }
+
+    /// Gives it back.
+    ///
+    /// # Errors
+    /// It was refused.
+    pub async fn restore_login(&self) -> Result<(), LabError> {
+        let scram = format!("{}=[password={PASSWORD}]", SCRAM[0]);
+        let back = format!("--add-config {scram} --entity-type users --entity-name {USER}");
+        self.alter(back).await
+    }
+
+    /// Lets clients of this name read and write so few bytes a second that they fall behind a handful of records a second.
+    ///
+    /// # Errors
+    /// It was refused.
+    pub async fn throttle(&self, client_id: &str) -> Result<(), LabError> {
+        let quotas = "consumer_byte_rate=400,producer_byte_rate=900";
+        self.alter(format!(
+            "--add-config {quotas} --entity-type clients --entity-name {client_id}"
+        ))
+        .await
+    }
+
+    /// Answers them as all others.
+    ///
+    /// # Errors
+    /// It was refused.
+    pub async fn relieve(&self, client_id: &str) -> Result<(), LabError> {
+        let quotas = "consumer_byte_rate,producer_byte_rate";
+        self.alter(format!(
+            "--delete-config {quotas} --entity-type clients --entity-name {client_id}"
+        ))
+        .await
+    }
+
+    /// What the library cannot ask for.
+    async fn alter(&self, arguments: String) -> Result<(), LabError> {
+        let bootstrap = self.bootstrap().join(",");
+        let (name, folder) = (self.name.clone(), Arc::clone(&self.folder));
+        let altered = tokio::task::spawn_blocking(move || {
+            let before = ["--bootstrap-server", &bootstrap, "--alter"];
+            let program = JavaProgram {
+                name: format!("settings of {name}"),
+                jars: jars::find()?,
+                options: Vec::new(),
+                class: "kafka.admin.ConfigCommand",
+                arguments: before.into_iter().chain(arguments.split(' ')).map(Into::into).collect(),
+            };
+            program.run(folder.path())
+        });
+        altered
+            .await
+            .map_err(|error| clients::failed(&self.name, "alter settings", error))?
+    }
+
     fn admin(&self) -> Result<AdminClient<DefaultClientContext>, LabError> {
         ClientConfig::new()
             .set("bootstrap.servers", self.bootstrap().join(","))
@@ -281,6 +348,7 @@ sasl.enabled.mechanisms=SCRAM-SHA-256,SCRAM-SHA-512,PLAIN
 listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_{USER}=\"{PASSWORD}\";
+connections.max.reauth.ms={REAUTHENTICATE_AFTER_MS}
 listener.name.sasl_ssl.ssl.keystore.type=PEM
 listener.name.sasl_ssl.ssl.keystore.location={home}/broker.pem
 log.dirs={home}/data

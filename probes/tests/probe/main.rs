@@ -17,3 +17,4 @@ mod segments;
 mod service;
 mod two_clock;
 mod unordered;
+mod watched_stores;

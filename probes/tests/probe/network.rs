@@ -2,7 +2,9 @@
 //!
 //! The dates of samples are compared with the instants at which the line was changed; how long anything takes is nowhere judged.
 
+mod revoked;
 mod servers;
+mod throttled;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -27,7 +27,7 @@ async fn lines(ports: [u16; 2]) -> [ToxicLine; 2] {
     ]
 }
 
-fn secret(folder: &tempfile::TempDir, text: &str) -> PathBuf {
+pub(super) fn secret(folder: &tempfile::TempDir, text: &str) -> PathBuf {
     let path = folder.path().join("secret");
     std::fs::write(&path, text).unwrap();
     path
@@ -63,26 +63,21 @@ fn ends(primary: &End, secondary: &End, polling: Polling, rate: &'static str, li
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgresql_behind_a_bad_line() {
-    let pair = PgPair::start(PgOptions::with_database("app")).await.unwrap();
-    let lines = lines([pair.primary().port(), pair.standby().port()]).await;
-    let folder = tempfile::tempdir().unwrap();
-    let endpoints = |line: &ToxicLine| aurora::Endpoints {
-        writer: format!("postgresql://driftline@127.0.0.1:{}/app", line.port())
-            .parse()
-            .unwrap(),
+/// Ends of a pair, as its role reaches them at these ports. The password is in `folder`.
+pub(super) async fn postgresql(pair: &PgPair, ports: [u16; 2], folder: &tempfile::TempDir) -> [End; 2] {
+    let endpoints = |port: u16| aurora::Endpoints {
+        writer: format!("postgresql://driftline@127.0.0.1:{port}/app").parse().unwrap(),
         reader: None,
     };
     let config = aurora::Config {
-        auth: aurora::Auth::Password(Secret::File(secret(&folder, "lab-secret"))),
+        auth: aurora::Auth::Password(Secret::File(secret(folder, "lab-secret"))),
         tls: aurora::Tls::CaFile(pair.primary().ca_file()),
         canary: aurora::CanaryPlace::default(),
         relation: None,
         writers: None,
         sites: BTreeMap::from([
-            ("use1".to_owned(), endpoints(&lines[0])),
-            ("usw2".to_owned(), endpoints(&lines[1])),
+            ("use1".to_owned(), endpoints(ports[0])),
+            ("usw2".to_owned(), endpoints(ports[1])),
         ]),
     };
     for step in aurora::InitSpec::of(&config, "use1", Vec::new()).unwrap().steps() {
@@ -92,8 +87,18 @@ async fn postgresql_behind_a_bad_line() {
     let password = "alter role driftline password 'lab-secret'";
     pair.primary().execute("postgres", password).await.unwrap();
     pair.wait_replayed(PATIENCE).await.unwrap();
-    let primary = aurora::open(&config, "use1", aurora::Endpoint::Writer).unwrap();
-    let secondary = aurora::open(&config, "usw2", aurora::Endpoint::Reader).unwrap();
+    [
+        aurora::open(&config, "use1", aurora::Endpoint::Writer).unwrap(),
+        aurora::open(&config, "usw2", aurora::Endpoint::Reader).unwrap(),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgresql_behind_a_bad_line() {
+    let pair = PgPair::start(PgOptions::with_database("app")).await.unwrap();
+    let lines = lines([pair.primary().port(), pair.standby().port()]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let [primary, secondary] = postgresql(&pair, [lines[0].port(), lines[1].port()], &folder).await;
     foreign_rows_are_left_out(&pair, &primary, &secondary).await;
     endures(ends(&primary, &secondary, Polling::AURORA, "5/s", lines)).await;
     pair.shutdown().await;
@@ -185,6 +190,24 @@ async fn minio_behind_a_bad_line() {
     endures(ends(&primary, &secondary, Polling::DYNAMODB, "5/s", lines)).await;
 }
 
+/// Clusters at these addresses, with the same names of topics.
+pub(super) fn kafka_config(bootstraps: [String; 2]) -> kafka::Config {
+    let sites = SITES.into_iter().zip(bootstraps).map(|(site, bootstrap)| {
+        let bootstrap = vec![bootstrap];
+        (site.to_owned(), kafka::Cluster { bootstrap })
+    });
+    kafka::Config {
+        auth: None,
+        tls: kafka::Tls::Disable,
+        canary: kafka::CanaryPlace::default(),
+        native: None,
+        replicators: BTreeMap::new(),
+        mapping: BTreeMap::new(),
+        writers: None,
+        sites: sites.collect(),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kafka_and_mirror_maker_behind_a_bad_line() {
     const TOPIC: &str = "driftline-canary";
@@ -204,22 +227,8 @@ async fn kafka_and_mirror_maker_behind_a_bad_line() {
     lines[0].lead_to(pair.primary().behind()).await.unwrap();
     lines[1].lead_to(pair.secondary().behind()).await.unwrap();
     pair.settle(Duration::from_secs(60)).await.unwrap();
-    let cluster = |line: &ToxicLine| kafka::Cluster {
-        bootstrap: vec![format!("127.0.0.1:{}", line.port())],
-    };
-    let config = kafka::Config {
-        auth: None,
-        tls: kafka::Tls::Disable,
-        canary: kafka::CanaryPlace::default(),
-        native: None,
-        replicators: BTreeMap::new(),
-        mapping: BTreeMap::from([("use1->usw2".to_owned(), "use1.{topic}".to_owned())]),
-        writers: None,
-        sites: BTreeMap::from([
-            ("use1".to_owned(), cluster(&lines[0])),
-            ("usw2".to_owned(), cluster(&lines[1])),
-        ]),
-    };
+    let mut config = kafka_config([&lines[0], &lines[1]].map(|line| format!("127.0.0.1:{}", line.port())));
+    config.mapping = BTreeMap::from([("use1->usw2".to_owned(), "use1.{topic}".to_owned())]);
     let [primary, secondary] = kafka::open(&config, SITES[0], SITES[1], 0).unwrap();
     endures(ends(&primary, &secondary, Polling::KAFKA, "5/s", lines)).await;
 }

@@ -1,0 +1,212 @@
+//! Rights and logins that are taken away in mid-run, at real servers: the probe goes on, is told why, counts what it could not write, and is
+//! well again when they come back.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use lab::{KafkaServer, PgOptions, PgPair};
+use probes::{FinalState, Polling, SystemClock};
+use stores::kafka::{self, Auth, InitSpec, Mechanism, Tls};
+use stores::secret::Secret;
+use stores::{Canary, CanaryReader, CanaryWriter, Result, Sighting, Sought, StoreError, WriteOutcome};
+
+use super::servers::{kafka_config, postgresql, secret};
+use super::{PATIENCE, counted, seen_more, sent, settled, until, wall_us};
+use crate::rig::{Rig, Running};
+
+/// As the rig calls it.
+const STREAM: &str = "orders/use1";
+
+/// Kinds of errors that were heard.
+type Kinds = Arc<Mutex<BTreeSet<&'static str>>>;
+
+/// An end that notes how it is refused.
+#[derive(Debug)]
+struct Overheard<T: ?Sized> {
+    inner: Arc<T>,
+    kinds: Kinds,
+}
+
+impl<T: ?Sized> Overheard<T> {
+    fn note(&self, error: &StoreError) {
+        self.kinds.lock().unwrap().insert(error.kind());
+    }
+}
+
+#[async_trait]
+impl CanaryWriter for Overheard<dyn CanaryWriter> {
+    async fn write(&self, canary: &Canary) -> WriteOutcome {
+        let outcome = self.inner.write(canary).await;
+        if let WriteOutcome::Failed(error) | WriteOutcome::Unknown(error) = &outcome {
+            self.note(error);
+        }
+        outcome
+    }
+
+    async fn highest_sequence(&self, stream: &str) -> Result<u64> {
+        self.inner.highest_sequence(stream).await
+    }
+
+    fn ring_slots(&self) -> u64 {
+        self.inner.ring_slots()
+    }
+}
+
+#[async_trait]
+impl CanaryReader for Overheard<dyn CanaryReader> {
+    async fn poll(&self, stream: &str, sought: Sought<'_>) -> Result<Sighting> {
+        self.inner
+            .poll(stream, sought)
+            .await
+            .inspect_err(|error| self.note(error))
+    }
+
+    fn is_ordered(&self) -> bool {
+        self.inner.is_ordered()
+    }
+}
+
+/// A probe, and what its writer and its reader are told.
+struct Watched {
+    running: Running,
+    reader: Arc<dyn CanaryReader>,
+    kinds: [Kinds; 2],
+}
+
+impl Watched {
+    fn start(ends: &[stores::End; 2], polling: Polling) -> Self {
+        let kinds = [Kinds::default(), Kinds::default()];
+        let writer = Overheard {
+            inner: Arc::clone(ends[0].canary_writer.as_ref().unwrap()),
+            kinds: Arc::clone(&kinds[0]),
+        };
+        let reader = Overheard {
+            inner: Arc::clone(ends[1].canary_reader.as_ref().unwrap()),
+            kinds: Arc::clone(&kinds[1]),
+        };
+        let reader: Arc<dyn CanaryReader> = Arc::new(reader);
+        let rig = Rig::over(Arc::new(writer), Arc::clone(&reader), polling, "5/s");
+        let running = rig.clock(Arc::new(SystemClock::new())).start();
+        Self { running, reader, kinds }
+    }
+
+    /// Waits until both ends were told so; the probe goes on trying meanwhile.
+    async fn refused(&self, kind: &'static str) {
+        let has = |kinds: &Kinds| kinds.lock().unwrap().contains(kind);
+        let before = sent(&self.running);
+        until(kind, &self.running, |running| {
+            has(&self.kinds[0]) && sent(running) >= before + 6.0
+        })
+        .await;
+        // The probe itself does not look while nothing is written.
+        let by = tokio::time::Instant::now() + PATIENCE;
+        while !has(&self.kinds[1]) {
+            let told = self.reader.poll(STREAM, Sought::All).await;
+            assert!(tokio::time::Instant::now() < by, "never {kind}: {told:?}");
+        }
+        assert!(counted(&self.running, "lost") + counted(&self.running, "superseded") < 0.5);
+    }
+
+    /// Waits until it is well again.
+    async fn restored(&self) {
+        settled(&self.running).await;
+        seen_more(&self.running, 10.0).await;
+    }
+
+    /// What nobody could look at is neither lost nor late.
+    async fn judge(self, refused_us: u64) {
+        let left = self.running.stop().await.unwrap();
+        let accounting = left.accounting();
+        assert_eq!(
+            (accounting.pending, accounting.lost, accounting.superseded),
+            (0, 0, 0),
+            "{accounting:?}"
+        );
+        // Those of unknown outcome are looked for later, and found where they were written after all.
+        let unwritten = accounting.write_failed + accounting.write_unknown;
+        assert!(accounting.seen > 20 && unwritten > 3, "{accounting:?}");
+        for sample in left.samples.iter().filter(|sample| sample.state == FinalState::Seen) {
+            assert!(
+                sample.lag_low_us.unwrap() < refused_us / 3,
+                "no answer says that it had not arrived: {sample:?}"
+            );
+        }
+    }
+}
+
+fn since(from_us: i64) -> u64 {
+    u64::try_from(wall_us() - from_us).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_of_postgresql_loses_its_rights_and_its_login() {
+    let pair = PgPair::start(PgOptions::with_database("app")).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let ends = postgresql(&pair, [pair.primary().port(), pair.standby().port()], &folder).await;
+    let as_superuser = async |database: &str, sql: &str| {
+        pair.primary().execute(database, sql).await.unwrap();
+        pair.wait_replayed(PATIENCE).await.unwrap();
+    };
+    ends[0]
+        .canary_writer
+        .as_ref()
+        .unwrap()
+        .highest_sequence("nobody's")
+        .await
+        .unwrap();
+    let watched = Watched::start(&ends, Polling::AURORA);
+    seen_more(&watched.running, 5.0).await;
+
+    let from_us = wall_us();
+    let table = "table driftline.canary";
+    as_superuser("driftline", &format!("revoke all on {table} from driftline")).await;
+    watched.refused("denied").await;
+    as_superuser(
+        "driftline",
+        &format!("grant select, insert, update, delete on {table} to driftline"),
+    )
+    .await;
+    let refused_us = since(from_us);
+    watched.restored().await;
+
+    let from_us = wall_us();
+    as_superuser("postgres", "alter role driftline nologin").await;
+    for server in [pair.primary(), pair.standby()] {
+        let end = "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'driftline'";
+        server.execute("postgres", end).await.unwrap();
+    }
+    watched.refused("config").await;
+    as_superuser("postgres", "alter role driftline login").await;
+    let refused_us = refused_us.min(since(from_us));
+    watched.restored().await;
+    watched.judge(refused_us).await;
+    pair.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_of_kafka_is_removed() {
+    let server = KafkaServer::start_alone().await.unwrap();
+    let plain = kafka_config([(); 2].map(|()| server.bootstrap().remove(0)));
+    kafka::init(&plain, "use1", &InitSpec::default()).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (user, password) = server.login();
+    let mut config = kafka_config([(); 2].map(|()| server.secure_bootstrap().remove(0)));
+    config.tls = Tls::CaFile(server.ca_file());
+    config.auth = Some(Auth {
+        mechanism: Mechanism::ScramSha256,
+        user: user.to_owned(),
+        password: Secret::File(secret(&folder, password)),
+    });
+    let ends = kafka::open(&config, "use1", "usw2", 0).unwrap();
+    let watched = Watched::start(&ends, Polling::KAFKA);
+    seen_more(&watched.running, 5.0).await;
+
+    let from_us = wall_us();
+    server.revoke_login().await.unwrap();
+    watched.refused("config").await;
+    server.restore_login().await.unwrap();
+    let refused_us = since(from_us);
+    watched.restored().await;
+    watched.judge(refused_us).await;
+}
