@@ -4,8 +4,10 @@
 //! `DRIFTLINE_BENCH_ROWS`, `_ROUNDS` and `_RELADIFF_RUNS` change the extent, `DRIFTLINE_BENCH_RELADIFF` names reladiff's program.
 
 mod bare;
+mod copies;
 mod reladiff;
 mod rows;
+mod scattered;
 #[path = "../stage/mod.rs"]
 mod stage;
 
@@ -34,7 +36,14 @@ struct Results {
     /// The expression with which one row is hashed, in all of `bare` and `driftline`.
     row_digest: String,
     bare: Vec<bare::Times>,
+    /// Both ends copied out by psql at the same time, wall seconds.
+    copies: Vec<f64>,
+    /// As `digest = "auto"` chooses.
     driftline: Vec<Cost>,
+    pushdown: Vec<Cost>,
+    client: Vec<Cost>,
+    /// After a failover, the old primary back: equal, then rows that differ all over the table.
+    scattered: Vec<scattered::Step>,
     reladiff: Option<reladiff::Runs>,
     summary: Summary,
 }
@@ -47,8 +56,17 @@ struct Summary {
     driftline_resident_peak_mb: Spread,
     resident_peak_mb_goal: f64,
     reladiff_wall_seconds: Option<Spread>,
+    pushdown_wall_seconds: Spread,
+    client_wall_seconds: Spread,
+    copies_wall_seconds: Spread,
     /// Medians of wall time.
     driftline_over_bare: f64,
+    /// Medians of wall time.
+    pushdown_over_bare: f64,
+    /// Medians of wall time.
+    client_over_copies: f64,
+    /// Of each step of `scattered`: rows that differ, and the median of wall time over that of the equal step.
+    scattered_over_equal: Vec<(u64, f64)>,
     /// Medians of wall time.
     reladiff_over_driftline: Option<f64>,
 }
@@ -104,28 +122,49 @@ async fn measure() -> anyhow::Result<()> {
 
     // Nothing is counted of the first time: both sides read their files into memory in it.
     bare::run(&story.pair, &row_digest, data.rows).await?;
-    reconcile(&story, data.rows).await?;
-    let (mut bare, mut driftline) = (Vec::new(), Vec::new());
+    reconcile(&story, data.rows, "auto").await?;
+    let (mut bare, mut copies) = (Vec::new(), Vec::new());
+    let (mut driftline, mut pushdown, mut client) = (Vec::new(), Vec::new(), Vec::new());
     for round in 1..=rounds {
-        let times = bare::run(&story.pair, &row_digest, data.rows).await?;
-        let cost = reconcile(&story, data.rows).await?;
+        bare.push(bare::run(&story.pair, &row_digest, data.rows).await?);
+        pushdown.push(reconcile(&story, data.rows, "pushdown").await?);
+        copies.push(copies::run(&story)?);
+        client.push(reconcile(&story, data.rows, "client").await?);
+        driftline.push(reconcile(&story, data.rows, "auto").await?);
         say(format!(
-            "round {round} of {rounds}: bare {:.2} s, driftline {:.2} s, {:.1} MB",
-            times.wall_seconds, cost.wall_seconds, cost.resident_peak_mb
+            "round {round} of {rounds}: bare {:.2} s, pushdown {:.2} s; copies {:.2} s, client {:.2} s; auto {:.2} s",
+            bare.last().map_or(0.0, |times| times.wall_seconds),
+            last(&pushdown),
+            copies.last().copied().unwrap_or_default(),
+            last(&client),
+            last(&driftline),
         ))?;
-        bare.push(times);
-        driftline.push(cost);
     }
     let reladiff = reladiff::run(&story, &data, reladiff_runs).await?;
+    let with_many: u8 = stage::asked("DRIFTLINE_BENCH_MANY", 1)?;
+    let scattered = scattered::run(&story, rounds.min(3), data.rows, with_many > 0).await?;
 
-    let summary = summarise(&bare, &driftline, reladiff.as_ref()).context("nothing was measured")?;
+    let measured = Measured {
+        bare: &bare,
+        copies: &copies,
+        driftline: &driftline,
+        pushdown: &pushdown,
+        client: &client,
+        scattered: &scattered,
+        reladiff: reladiff.as_ref(),
+    };
+    let summary = summarise(&measured).context("nothing was measured")?;
     tell(&summary, &data)?;
     let results = Results {
         machine,
         versions,
         row_digest,
         bare,
+        copies,
         driftline,
+        pushdown,
+        client,
+        scattered,
         reladiff,
         summary,
         data,
@@ -138,7 +177,9 @@ async fn measure() -> anyhow::Result<()> {
 }
 
 /// One run of the binary as a person runs it. Anything but "all rows counted and equal" is an error: its time would mean nothing.
-async fn reconcile(story: &Story, rows: u64) -> anyhow::Result<Cost> {
+async fn reconcile(story: &Story, rows: u64, digest: &str) -> anyhow::Result<Cost> {
+    let config = format!("{}[defaults.reconcile]\ndigest = \"{digest}\"\n", story.config());
+    story.write_config(&config);
     let command = story.command(&["reconcile", "run", "--format", "json"]);
     let ended = watch(command, story.folder.path())
         .await?
@@ -153,18 +194,60 @@ async fn reconcile(story: &Story, rows: u64) -> anyhow::Result<Cost> {
     Ok(ended.cost)
 }
 
-fn summarise(bare: &[bare::Times], driftline: &[Cost], reladiff: Option<&reladiff::Runs>) -> Option<Summary> {
-    let of = |figure: fn(&Cost) -> f64| Spread::of(driftline.iter().map(figure));
-    let bare_wall_seconds = Spread::of(bare.iter().map(|times| times.wall_seconds))?;
-    let driftline_wall_seconds = of(|cost| cost.wall_seconds)?;
-    let reladiff_wall_seconds = reladiff.and_then(|runs| Spread::of(runs.costs.iter().map(|cost| cost.wall_seconds)));
+fn last(costs: &[Cost]) -> f64 {
+    costs.last().map_or(0.0, |cost| cost.wall_seconds)
+}
+
+/// What was measured, before anything is computed of it.
+struct Measured<'a> {
+    bare: &'a [bare::Times],
+    copies: &'a [f64],
+    driftline: &'a [Cost],
+    pushdown: &'a [Cost],
+    client: &'a [Cost],
+    scattered: &'a [scattered::Step],
+    reladiff: Option<&'a reladiff::Runs>,
+}
+
+fn wall(costs: &[Cost]) -> Option<Spread> {
+    Spread::of(costs.iter().map(|cost| cost.wall_seconds))
+}
+
+fn summarise(measured: &Measured<'_>) -> Option<Summary> {
+    let of = |figure: fn(&Cost) -> f64| Spread::of(measured.driftline.iter().map(figure));
+    let bare_wall_seconds = Spread::of(measured.bare.iter().map(|times| times.wall_seconds))?;
+    let copies_wall_seconds = Spread::of(measured.copies.iter().copied())?;
+    let (pushdown_wall_seconds, client_wall_seconds) = (wall(measured.pushdown)?, wall(measured.client)?);
+    let driftline_wall_seconds = wall(measured.driftline)?;
+    let reladiff_wall_seconds = measured.reladiff.and_then(|runs| wall(&runs.costs));
+    let steps: Vec<(u64, f64)> = measured
+        .scattered
+        .iter()
+        .filter_map(|step| Some((step.differing, wall(&step.driftline)?.median)))
+        .collect();
+    let equal = steps.iter().find(|(differing, _)| *differing == 0)?.1;
     Some(Summary {
         driftline_over_bare: driftline_wall_seconds.median / bare_wall_seconds.median,
+        pushdown_over_bare: pushdown_wall_seconds.median / bare_wall_seconds.median,
+        client_over_copies: client_wall_seconds.median / copies_wall_seconds.median,
+        scattered_over_equal: steps
+            .iter()
+            .map(|(differing, median)| (*differing, median / equal))
+            .collect(),
         reladiff_over_driftline: reladiff_wall_seconds.map(|other| other.median / driftline_wall_seconds.median),
         bare_wall_seconds,
+        copies_wall_seconds,
+        pushdown_wall_seconds,
+        client_wall_seconds,
         driftline_wall_seconds,
         driftline_cpu_seconds: of(|cost| cost.cpu_seconds)?,
-        driftline_resident_peak_mb: of(|cost| cost.resident_peak_mb)?,
+        driftline_resident_peak_mb: Spread::of(
+            [measured.driftline, measured.pushdown, measured.client]
+                .into_iter()
+                .flatten()
+                .chain(measured.scattered.iter().flat_map(|step| &step.driftline))
+                .map(|cost| cost.resident_peak_mb),
+        )?,
         resident_peak_mb_goal: RESIDENT_MB_GOAL,
         reladiff_wall_seconds,
     })
@@ -174,17 +257,29 @@ fn tell(summary: &Summary, data: &rows::Data) -> anyhow::Result<()> {
     let line = |what: &str, spread: Spread| say(format!("{what:<40}{spread}"));
     say(format!("\n{data}\n{:<40}{:>8} {:>8} {:>8}", "", "median", "min", "max"))?;
     line("bare digests side by side, wall s", summary.bare_wall_seconds)?;
-    line("driftline reconcile run, wall s", summary.driftline_wall_seconds)?;
+    line("driftline, pushdown, wall s", summary.pushdown_wall_seconds)?;
+    line("bare copies side by side, wall s", summary.copies_wall_seconds)?;
+    line("driftline, client, wall s", summary.client_wall_seconds)?;
+    line("driftline, auto, wall s", summary.driftline_wall_seconds)?;
     line("driftline reconcile run, CPU s", summary.driftline_cpu_seconds)?;
     line("driftline, peak resident MB", summary.driftline_resident_peak_mb)?;
     match summary.reladiff_wall_seconds {
-        Some(spread) => line("reladiff, 2 threads a database, wall s", spread)?,
+        Some(spread) => line("reladiff, 4 threads a database, wall s", spread)?,
         None => say("reladiff was not measured: DRIFTLINE_BENCH_RELADIFF does not name it; `make bench` does")?,
     }
     say(format!(
         "driftline takes {:.2} times the bare digests",
         summary.driftline_over_bare
     ))?;
+    say(format!(
+        "pushdown takes {:.2} times the bare digests, client {:.2} times the bare copies",
+        summary.pushdown_over_bare, summary.client_over_copies
+    ))?;
+    for (differing, times) in &summary.scattered_over_equal {
+        say(format!(
+            "with {differing} rows that differ it takes {times:.2} times what equal sides take"
+        ))?;
+    }
     if let Some(times) = summary.reladiff_over_driftline {
         say(format!("reladiff takes {times:.2} times driftline"))?;
     }
