@@ -332,3 +332,31 @@ async fn a_large_table_is_cut_by_a_sample() {
         whole
     );
 }
+
+#[tokio::test]
+async fn a_range_of_a_key_of_mixed_directions_is_found_through_its_index() {
+    let one = One::start().await;
+    one.execute(
+        "create table mixed (a int not null, b int not null, v text); create unique index on mixed (a desc, b); \
+         insert into mixed select i / 10, i, repeat('x', 100) from generate_series(1, 60000) i; analyze mixed",
+    )
+    .await;
+    let table = collection(&one.end, "public.mixed").await;
+    let made = recipe(&one.end, &table, 5).await;
+    let boundaries = ranged(&one.end).split(&table, 3_000).await.unwrap();
+    assert!(
+        boundaries.len() >= 8,
+        "{} boundaries are not looked at",
+        boundaries.len()
+    );
+    ranged(&one.end).serves(&table, &made, &boundaries).await.unwrap();
+    // The look itself: without the index, it is refused.
+    one.execute("set statement_timeout = 0; alter role reader set enable_indexscan = off; alter role reader set enable_bitmapscan = off; \
+                 alter role reader set enable_indexonlyscan = off; select pg_terminate_backend(pid) from pg_stat_activity where usename = 'reader'")
+        .await;
+    let mut refused = ranged(&one.end).serves(&table, &made, &boundaries).await;
+    if refused.as_ref().is_err_and(stores::StoreError::is_passing) {
+        refused = ranged(&one.end).serves(&table, &made, &boundaries).await;
+    }
+    assert_eq!(refused.unwrap_err().kind(), "unsupported");
+}
