@@ -77,7 +77,7 @@ impl Scans {
 
     /// Files of one part.
     pub(crate) fn files(&self) -> u32 {
-        self.buckets.min(SPILL_FILES_MAX).max(1)
+        self.buckets.clamp(1, SPILL_FILES_MAX)
     }
 
     /// The file in which rows of a bucket are.
