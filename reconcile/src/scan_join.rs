@@ -201,3 +201,99 @@ fn weight(key: &Key) -> usize {
     });
     ENTRY_BYTES + contents.sum::<usize>()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+    use crate::spill::{Spill, spill_name};
+
+    /// Spills these rows and tells what a scan would have said of them.
+    fn column(folder: &Path, name: &str, rows: impl Iterator<Item = (i64, u128)>) -> Column {
+        let mut spill = Spill::begin(folder, name, 1).unwrap();
+        let mut digest = ChunkDigest::default();
+        for (key, row) in rows {
+            spill.take(0, &Key::int(key), RowDigest(row)).unwrap();
+            digest = digest.merge(one(RowDigest(row)), DigestMode::Client);
+        }
+        spill.end().unwrap();
+        Column {
+            digest,
+            files: vec![folder.join(spill_name(name, 0))],
+        }
+    }
+
+    fn bucket(passes: Vec<[Column; 2]>) -> Bucket {
+        Bucket {
+            index: 0,
+            of: 1,
+            mode: DigestMode::Client,
+            passes,
+        }
+    }
+
+    fn keys(joins: &mut Joins) -> Result<(BTreeSet<i64>, usize), ReconcileError> {
+        let (mut keys, mut slices) = (BTreeSet::new(), 0);
+        while let Some(candidates) = joins.next()? {
+            slices += 1;
+            for candidate in candidates {
+                let [KeyValue::Int(key)] = candidate.key.0[..] else {
+                    panic!("{candidate:?}");
+                };
+                assert!(keys.insert(key), "each key once");
+            }
+        }
+        Ok((keys, slices))
+    }
+
+    #[test]
+    fn a_bucket_that_does_not_fit_is_joined_in_slices_and_no_key_is_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let primary = column(folder.path(), "p", (0..5_000).map(|key| (key, 1)));
+        let changed = |key: i64| u128::from(key % 50 == 0) + 1;
+        let secondary = column(folder.path(), "s", (0..5_000).rev().map(|key| (key, changed(key))));
+        let wanted: BTreeSet<i64> = (0..5_000).filter(|key| key % 50 == 0).collect();
+        let bytes_max = 64 << 10;
+        let mut joins = Joins::new(bucket(vec![[primary, secondary]]), bytes_max);
+        let (found, slices) = keys(&mut joins).unwrap();
+        assert_eq!(found, wanted);
+        let least = 5_000 * weight(&Key::int(0)) / bytes_max;
+        assert!(slices > least, "{slices} slices hold what {least} could not");
+    }
+
+    #[test]
+    fn a_key_that_is_another_in_any_pass_is_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let rows = |name: &str, third: u128| {
+            let digest = move |key: i64| if key == 3 { third } else { 1 };
+            column(folder.path(), name, (0..10).map(move |key| (key, digest(key))))
+        };
+        let equal = [rows("p0", 7), rows("s0", 7)];
+        let moved = [rows("p1", 8), rows("s1", 8)];
+        let mut joins = Joins::new(bucket(vec![equal.clone(), moved]), 1 << 20);
+        assert_eq!(keys(&mut joins).unwrap().0, BTreeSet::from([3]));
+        let mut joins = Joins::new(bucket(vec![equal.clone(), equal]), 1 << 20);
+        assert_eq!(keys(&mut joins).unwrap().0, BTreeSet::new());
+    }
+
+    #[test]
+    fn copies_are_counted_and_none_of_them_cancels_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let primary = column(folder.path(), "p", [(1, 5), (1, 5), (1, 5), (2, 5), (2, 5)].into_iter());
+        let secondary = column(folder.path(), "s", [(1, 5), (2, 5), (2, 5)].into_iter());
+        let mut joins = Joins::new(bucket(vec![[primary, secondary]]), 1 << 20);
+        assert_eq!(keys(&mut joins).unwrap().0, BTreeSet::from([1]));
+    }
+
+    #[test]
+    fn files_that_do_not_hold_what_was_scanned_are_bad_data() {
+        let folder = tempfile::tempdir().unwrap();
+        let primary = column(folder.path(), "p", (0..10).map(|key| (key, 1)));
+        let mut secondary = column(folder.path(), "s", (0..10).map(|key| (key, 1)));
+        secondary.digest.count += 1;
+        let mut joins = Joins::new(bucket(vec![[primary, secondary]]), 1 << 20);
+        assert!(matches!(keys(&mut joins), Err(ReconcileError::Corrupt(_))));
+    }
+}

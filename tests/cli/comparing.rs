@@ -129,12 +129,12 @@ async fn what_was_not_verified_is_3_and_never_equal() {
     // Something that stays so: a type without a comparable form.
     both(
         &story,
-        "create table public.rights (id int primary key, rights aclitem); grant select on public.rights to driftline",
+        "create table public.unfit (id int primary key, signature gtsvector); grant select on public.unfit to driftline",
     )
     .await;
     let unfit = reconcile(&story, 3);
     assert_eq!(unfit["complete"], false);
-    assert!(state(&unfit, "public.rights").1.contains("columns_not_comparable"));
+    assert!(state(&unfit, "public.unfit").1.contains("columns_not_comparable"));
 
     // A divergence beats what could not be told, and the document still says that it is not complete.
     at_secondary(&story, "delete from public.orders where id = 1500").await;
