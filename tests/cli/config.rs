@@ -133,10 +133,10 @@ fn a_condition_that_means_other_rows_tomorrow_is_refused_and_a_steady_one_is_not
     assert!(print(&fine).expect(0).stdout.contains("semantic"));
     refused(
         &with("where = \"at < now()\""),
-        "16:69",
+        "16:63",
         &["the condition of table `public.pay_log`", "`now`"],
     );
-    refused(&with("compare = { price = \"loose\" }"), "16:71", &["loose"]);
+    refused(&with("compare = { price = \"loose\" }"), "16:75", &["loose"]);
 }
 
 #[test]
