@@ -29,6 +29,12 @@ pub struct Estimate {
     pub page_reads_max: Option<u64>,
 }
 
+/// Rows that one side is taken to digest in a second: as stated, and no faster than the run is allowed to go.
+pub fn rows_per_second(limits: &Limits) -> u64 {
+    let allowed = limits.pace.rows_per_second.unwrap_or(STATED_ROWS_PER_SECOND);
+    allowed.clamp(1, STATED_ROWS_PER_SECOND)
+}
+
 /// Estimates every selected collection.
 pub fn estimates(selected: &[Selected], limits: &Limits) -> Vec<Estimate> {
     selected.iter().map(|one| estimate(one, limits)).collect()
@@ -39,7 +45,7 @@ fn estimate(selected: &Selected, limits: &Limits) -> Estimate {
     let most = |of: fn(&Collection) -> Option<u64>| sides.iter().filter_map(|side| of(side.as_ref()?)).max();
     let (rows, bytes) = (most(|side| side.rows_estimate), most(|side| side.bytes));
     let name = sides.iter().find_map(|side| side.as_ref());
-    let by_rows = rows.map(|rows| seconds(rows, STATED_ROWS_PER_SECOND));
+    let by_rows = rows.map(|rows| seconds(rows, rows_per_second(limits)));
     let by_bytes = bytes.map(|bytes| seconds(bytes, STATED_BYTES_PER_SECOND));
     let pages = sides
         .iter()
@@ -97,6 +103,12 @@ mod tests {
         assert_eq!(narrow.page_reads_max, Some(12));
         let wide = of(side(Some(10), Some(1_000_000_000)), side(Some(10), None));
         assert_eq!((wide.chunks, wide.seconds), (Some(1), Some(10.0)));
+        let mut paced = Limits::default();
+        paced.pace.rows_per_second = Some(1_000);
+        assert_eq!(
+            (rows_per_second(&paced), rows_per_second(&Limits::default())),
+            (1_000, 500_000)
+        );
         let unknown = of(side(None, None), side(None, None));
         assert_eq!(
             (unknown.rows, unknown.chunks, unknown.seconds, unknown.page_reads_max),

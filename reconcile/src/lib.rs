@@ -50,7 +50,7 @@ pub use again::KnownKey;
 pub use against::LiveSide;
 pub use attempt::SHARD_KIND;
 pub use error::ReconcileError;
-pub use estimate::{Estimate, STATED_BYTES_PER_SECOND, STATED_ROWS_PER_SECOND, estimates};
+pub use estimate::{Estimate, STATED_BYTES_PER_SECOND, STATED_ROWS_PER_SECOND, estimates, rows_per_second};
 pub use look::{Earlier, Look};
 pub use merge::Summary;
 pub use outcome::*;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use reconcile::{Estimate, Limits, STATED_BYTES_PER_SECOND, STATED_ROWS_PER_SECOND, Stop, estimates};
+use reconcile::{Estimate, STATED_BYTES_PER_SECOND, Stop, estimates, rows_per_second};
 
 use super::planning::open_all;
 use super::{Compared, Context};
@@ -16,7 +16,8 @@ pub(super) async fn run(context: &Context, args: &SelectArgs, stop: Stop) -> Out
     let mut compared = Compared::new();
     let units = topology::units(&context.config);
     let opened = open_all(&units, args, &stop, &mut compared).await?;
-    let limits = Limits::default();
+    let limits = super::limits(context)?;
+    let rows_per_second = rows_per_second(&limits);
     let of = opened.iter();
     let all: Vec<_> = of
         .map(|one| (one.job.about(), estimates(&one.ends.selected, &limits)))
@@ -26,7 +27,7 @@ pub(super) async fn run(context: &Context, args: &SelectArgs, stop: Stop) -> Out
             let of = |(about, estimates): &(String, Vec<Estimate>)| serde_json::json!({ "about": about, "collections": estimates });
             serde_json::to_string_pretty(&serde_json::json!({
                 "throughput": "stated",
-                "rows_per_second": STATED_ROWS_PER_SECOND,
+                "rows_per_second": rows_per_second,
                 "bytes_per_second": STATED_BYTES_PER_SECOND,
                 "usd": null,
                 "estimates": all.iter().map(of).collect::<Vec<_>>(),
@@ -35,7 +36,10 @@ pub(super) async fn run(context: &Context, args: &SelectArgs, stop: Stop) -> Out
             .map_err(|error| Failure::cannot_tell(anyhow::Error::new(error)))?
         }
         Format::Human => {
-            let mut text: String = all.iter().map(|(about, estimates)| told(about, estimates)).collect();
+            let mut text: String = all
+                .iter()
+                .map(|(about, estimates)| told(about, estimates, rows_per_second))
+                .collect();
             for reason in &compared.not_compared {
                 let _ = writeln!(text, "NOT ESTIMATED: {reason}");
             }
@@ -45,7 +49,7 @@ pub(super) async fn run(context: &Context, args: &SelectArgs, stop: Stop) -> Out
     print::result(&text, compared.exit)
 }
 
-fn told(about: &str, estimates: &[Estimate]) -> String {
+fn told(about: &str, estimates: &[Estimate], rows_per_second: u64) -> String {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::ASCII_MARKDOWN);
     table.set_header([
@@ -79,7 +83,7 @@ fn told(about: &str, estimates: &[Estimate]) -> String {
     }
     let _ = writeln!(
         text,
-        ". Rows and bytes are the servers' own estimates; minutes are by a stated throughput of {STATED_ROWS_PER_SECOND} rows and \
+        ". Rows and bytes are the servers' own estimates; minutes are by a stated throughput of {rows_per_second} rows and \
          {STATED_BYTES_PER_SECOND} bytes a second, not by a measured one. PostgreSQL bills nothing for a statement; where storage bills \
          for reads (Aurora Standard), it is for the page reads that memory does not serve. Their price is not known here."
     );
