@@ -456,9 +456,11 @@ fn every_metric_has_an_entry_that_tells_how_to_read_it_and_what_it_cannot_tell()
 #[test]
 fn every_alert_has_its_page_and_no_page_is_left_over() {
     let alerts: BTreeSet<String> = alerts().into_iter().collect();
+    // The other pages there are of what people do, and are carried out by a test of their own.
     let pages: BTreeSet<String> = texts("docs/runbooks", ".md")
         .into_iter()
         .map(|(name, _)| name)
+        .filter(|name| name.starts_with("Driftline"))
         .collect();
     assert_eq!(alerts, pages);
     for alert in &alerts {
