@@ -41,10 +41,10 @@ pub(crate) async fn large_objects(lease: &Lease) -> Result<Option<Collection>> {
     }))
 }
 
-/// Where it stands, how it steps, and the column that it feeds: quoted table and column.
-fn standing(name: &str) -> String {
+/// Its object ID, how it steps, and the column that it feeds: quoted table and column.
+fn shape(name: &str) -> String {
     format!(
-        "select pg_catalog.pg_sequence_last_value(c.oid), s.seqincrement, s.seqcache, s.seqcycle, \
+        "select c.oid, s.seqincrement, s.seqcache, s.seqcycle, \
          (select pg_catalog.quote_ident(tn.nspname) || '.' || pg_catalog.quote_ident(t.relname) from pg_catalog.pg_class t \
           join pg_catalog.pg_namespace tn on tn.oid = t.relnamespace where t.oid = d.refobjid), \
          (select pg_catalog.quote_ident(a.attname) from pg_catalog.pg_attribute a \
@@ -87,10 +87,7 @@ pub(crate) async fn collections(lease: &Lease) -> Result<Vec<Collection>> {
 pub(crate) async fn read(lease: &Lease, site: &str, collection: &Collection) -> Result<Counter> {
     let tried = format!("read where {} stands", collection.name);
     let failed = |error| lease.trouble(&tried, error);
-    let rows = lease
-        .query_typed(&standing(&collection.name), &[])
-        .await
-        .map_err(failed)?;
+    let rows = lease.query_typed(&shape(&collection.name), &[]).await.map_err(failed)?;
     let [row] = rows.as_slice() else {
         return Err(StoreError::NotFound(Trouble::new(
             site,
@@ -98,6 +95,7 @@ pub(crate) async fn read(lease: &Lease, site: &str, collection: &Collection) -> 
             format!("{} sequences have this name", rows.len()),
         )));
     };
+    let oid: u32 = row.try_get(0).map_err(failed)?;
     let increment: i64 = row.try_get(1).map_err(failed)?;
     let feeds: (Option<&str>, Option<&str>) = (row.try_get(4).map_err(failed)?, row.try_get(5).map_err(failed)?);
     let in_use = match feeds {
@@ -112,8 +110,14 @@ pub(crate) async fn read(lease: &Lease, site: &str, collection: &Collection) -> 
         }
         _ => None,
     };
+    // Behind the column: a number is given before it is in use, so that no row that is written in between makes a sequence look behind.
+    let sql = format!("select pg_catalog.pg_sequence_last_value('{oid}'::pg_catalog.regclass)");
+    let stands = lease.query_typed(&sql, &[]).await.map_err(failed)?;
+    let stands = stands
+        .first()
+        .ok_or_else(|| StoreError::Corrupt(Trouble::new(site, &tried, "no answer")))?;
     Ok(Counter {
-        last: row.try_get(0).map_err(failed)?,
+        last: stands.try_get(0).map_err(failed)?,
         increment,
         cache: row.try_get(2).map_err(failed)?,
         cycles: row.try_get(3).map_err(failed)?,
