@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use futures::StreamExt as _;
-use stores::{Class, Collection, KEYS_PER_READ_MAX, Key, Part};
+use stores::{Class, Collection, Key, Part};
 
 use crate::attempt::Attempt;
 use crate::disclose::Disclosure;
@@ -13,14 +13,12 @@ use crate::narrow::Candidate;
 use crate::plan::{Cut, Plan, PlannedCollection, RowPlan, Work};
 use crate::progress::Event;
 use crate::recheck::{Decided, Recheck};
-use crate::session::Session;
+use crate::session::{Session, compared};
 use crate::told::Teller;
 use crate::{Chunk, ChunkState, Counts, Divergence, Frame, Look, ReconcileError, State};
 
 /// The word that says why no collection is verified by a look at keys.
 pub(crate) const ONLY_KEYS: &str = "only_keys";
-/// Keys of one batch when their values are wanted: rows may be wide.
-const KEYS_WITH_VALUES: usize = 16;
 
 /// A key that an earlier run found, and the class that it gave it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,8 +78,8 @@ struct Looking<'a> {
 }
 
 impl Session<'_> {
-    /// Looks at keys of collection `at` of the plan, at most [`KEYS_PER_READ_MAX`] of them; gives what became of each, also of one that is equal
-    /// now. Nothing is written.
+    /// Looks at keys of collection `at` of the plan, at most [`stores::KEYS_PER_READ_MAX`] of them; gives what became of each, also of one
+    /// that is equal now. Nothing is written.
     ///
     /// # Errors
     /// `SameData`, `OtherPlan`, `Request`, `Store`, `Stopped`.
@@ -93,7 +91,12 @@ impl Session<'_> {
         let decided = tokio::select! {
             biased;
             () = self.stop.now.cancelled() => return Err(ReconcileError::Stopped),
-            decided = self.settled(&looking, (primary, secondary), keys) => decided?,
+            decided = async {
+                match self.unfit(plan, rows, primary, secondary).await {
+                    Some(reason) => Err(ReconcileError::OtherPlan(reason)),
+                    None => self.settled(&looking, keys).await,
+                }
+            } => decided?,
         };
         let told = decided.into_iter();
         Ok(told
@@ -119,16 +122,21 @@ impl Session<'_> {
             chunks: 1,
         });
         let looking = self.looking(plan, disclosure, planned, rows, (primary, secondary));
-        let batch = if plan.include_values {
-            KEYS_WITH_VALUES
-        } else {
-            KEYS_PER_READ_MAX
+        let unfit = tokio::select! {
+            biased;
+            () = self.stop.now.cancelled() => return Ok(false),
+            unfit = self.unfit(plan, rows, primary, secondary) => unfit,
         };
+        if let Some(reason) = unfit {
+            let failure = ReconcileError::OtherPlan(reason).to_string();
+            self.commit(planned, rows, attempt, Counts::default(), Some(failure))?;
+            return Ok(true);
+        }
         let counts = Mutex::new(Counts::default());
         let first_seen_at_us = crate::now_us();
         let mut failure = None;
-        let mut looks = futures::stream::iter(batches(earlier, &planned.name, batch)?)
-            .map(|keys| async { self.settled(&looking, (primary, secondary), keys?).await })
+        let mut looks = futures::stream::iter(batches(earlier, &planned.name, looking.recheck.keys_at_once())?)
+            .map(|keys| async { self.settled(&looking, keys?).await })
             .buffer_unordered(plan.limits.recheck_batches_in_flight.max(1));
         loop {
             let next = tokio::select! {
@@ -173,25 +181,17 @@ impl Session<'_> {
             _ => ChunkState::Failed,
         };
         let now_us = crate::now_us();
-        attempt.recorder.append(&Frame::Chunk(Box::new(Chunk {
-            collection: planned.name.clone(),
-            chunk_id: 0,
-            part: Part::ALL,
-            primary: None,
-            secondary: None,
-            mode: rows.recipe.mode,
-            seed: rows.recipe.seed,
+        let chunk = Chunk {
             state,
             attempts: 1,
-            primary_us: None,
-            secondary_us: None,
-            read_at_us: now_us,
             error: match (failure, state) {
                 (Some(failure), _) => failure,
                 (None, ChunkState::Failed) => format!("{ONLY_KEYS}: no more than keys was looked at"),
                 (None, _) => String::new(),
             },
-        })))?;
+            ..Chunk::unread(&planned.name, 0, Part::ALL, &rows.recipe, now_us)
+        };
+        attempt.recorder.append(&Frame::Chunk(Box::new(chunk)))?;
         attempt.recorder.append(&Frame::Commit {
             collection: planned.name.clone(),
             chunk_id: Some(0),
@@ -216,17 +216,7 @@ impl Session<'_> {
         (primary, secondary): (&'a Collection, &'a Collection),
     ) -> Looking<'a> {
         Looking {
-            recheck: Recheck {
-                pair: self.pair,
-                primary,
-                secondary,
-                recipe: &rows.recipe,
-                changed_at: rows.changed_at.as_deref(),
-                values: plan.include_values,
-                limits: &plan.limits,
-                link: &self.link,
-                fences: &self.fences,
-            },
+            recheck: self.recheck(plan, rows, (primary, secondary)),
             teller: Teller {
                 pair: self.pair,
                 name: &planned.name,
@@ -240,12 +230,7 @@ impl Session<'_> {
 
     /// What became of one batch. The ends are asked who they are behind the look: what was promoted meanwhile, or became one with the other,
     /// does not count.
-    async fn settled(
-        &self,
-        looking: &Looking<'_>,
-        (primary, secondary): (&Collection, &Collection),
-        keys: Vec<KnownKey>,
-    ) -> Result<Vec<Decided>, ReconcileError> {
+    async fn settled(&self, looking: &Looking<'_>, keys: Vec<KnownKey>) -> Result<Vec<Decided>, ReconcileError> {
         let plan = looking.plan;
         let classes: HashMap<Key, Class> = keys.iter().map(|one| (one.key.clone(), one.class)).collect();
         let candidates = keys.into_iter().map(|one| Candidate {
@@ -253,9 +238,6 @@ impl Session<'_> {
             primary: None,
             secondary: None,
         });
-        if let Some(reason) = self.unfit(plan, looking.teller.rows, primary, secondary).await {
-            return Err(ReconcileError::OtherPlan(reason));
-        }
         let mut decided = looking.recheck.decide(candidates.collect(), self.listener).await;
         let (now, then) = (
             self.identities(&plan.limits).await?,
@@ -299,28 +281,4 @@ fn batches(
         }
         (!batch.is_empty()).then_some(Ok(batch))
     }))
-}
-
-/// A collection of the plan whose rows are compared.
-fn compared(
-    plan: &Plan,
-    at: usize,
-) -> Result<(&PlannedCollection, &RowPlan, &Collection, &Collection), ReconcileError> {
-    let planned = plan
-        .collections
-        .get(at)
-        .ok_or_else(|| ReconcileError::OtherPlan("the plan has no such collection".to_owned()))?;
-    match (planned.rows(), &planned.primary, &planned.secondary) {
-        (Some(rows), Some(primary), Some(secondary)) => Ok((planned, rows, primary, secondary)),
-        _ => {
-            let name = &planned.name;
-            let why = match &planned.work {
-                Work::NotVerified(reason) | Work::Skipped(reason) => reason.clone(),
-                Work::OnOneSide => "it is on one side only".to_owned(),
-                Work::Counted => "it is a counter and has no rows".to_owned(),
-                Work::Compare(_) => "a side of it is missing in the plan".to_owned(),
-            };
-            Err(ReconcileError::OtherPlan(format!("{name} cannot be looked at: {why}")))
-        }
-    }
 }

@@ -316,19 +316,8 @@ impl Beside<'_> {
         attempt: &Attempt,
     ) -> Result<bool, ReconcileError> {
         let mut chunk = Chunk {
-            collection: self.name.to_owned(),
-            chunk_id,
-            part,
-            primary: None,
             secondary: record.map(|(digest, _)| digest),
-            mode: self.rows.recipe.mode,
-            seed: self.rows.recipe.seed,
-            state: ChunkState::Failed,
-            attempts: 0,
-            primary_us: None,
-            secondary_us: None,
-            read_at_us: crate::now_us(),
-            error: String::new(),
+            ..Chunk::unread(self.name, chunk_id, part, &self.rows.recipe, crate::now_us())
         };
         let stop = &self.session.stop.now;
         let told = tokio::select! {

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use futures::StreamExt;
-use stores::{Collection, DigestMode, Identity, KEYS_PER_READ_MAX, KeptRows, Part, Relation, Role, StoreError};
+use stores::{Collection, DigestMode, Identity, KeptRows, Part, Relation, Role, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::disclose::Disclosure;
@@ -21,8 +21,6 @@ use crate::{Chunk, ChunkState, ForkEvidence, Frame, Limits, Pair, State};
 
 /// Looks at a chunk whose digests differ while its listings agree. In-flight rows explain that once or twice, not for ever.
 const LOOKS_MAX: u32 = 5;
-/// Keys of one recheck when their values are wanted: rows may be wide.
-pub(crate) const KEYS_WITH_VALUES: usize = 16;
 
 /// What all chunks of one collection share.
 #[derive(Clone, Copy)]
@@ -86,7 +84,7 @@ impl Comparison<'_> {
     /// Only when the journal cannot be written.
     pub(crate) async fn chunk(&self, chunk_id: u64, part: Part) -> journal::Result<bool> {
         let counts = Mutex::new(Counts::default());
-        let mut chunk = self.begin(chunk_id, part);
+        let mut chunk = Chunk::unread(self.name, chunk_id, part, &self.rows.recipe, crate::now_us());
         let ended = match self.unfit {
             Some(reason) => Err(Stop::Failed(reason.to_owned())),
             None => tokio::select! {
@@ -126,24 +124,6 @@ impl Comparison<'_> {
             rows: chunk.primary.map(|digest| digest.count),
         });
         Ok(true)
-    }
-
-    fn begin(&self, chunk_id: u64, part: Part) -> Chunk {
-        Chunk {
-            collection: self.name.to_owned(),
-            chunk_id,
-            part,
-            primary: None,
-            secondary: None,
-            mode: self.rows.recipe.mode,
-            seed: self.rows.recipe.seed,
-            state: ChunkState::Failed,
-            attempts: 0,
-            primary_us: None,
-            secondary_us: None,
-            read_at_us: crate::now_us(),
-            error: String::new(),
-        }
     }
 
     async fn paced(&self, chunk: &mut Chunk, counts: &Mutex<Counts>) -> Result<(), Stop> {
@@ -274,11 +254,6 @@ impl Comparison<'_> {
             part: &chunk.part,
             kept: rows.as_ref(),
         };
-        let batch = if self.recheck.values {
-            KEYS_WITH_VALUES
-        } else {
-            KEYS_PER_READ_MAX
-        };
         let mut passes = Passes::new();
         let mut found = 0;
         let mut attempts = 1;
@@ -294,20 +269,22 @@ impl Comparison<'_> {
             };
             attempts = 1;
             found += candidates.len();
-            self.decide(candidates, batch, chunk.chunk_id, counts).await?;
+            self.decide(candidates, chunk.chunk_id, counts).await?;
         }
     }
 
-    /// Looks again at these keys, `batch` of them at once, and records what became of each.
+    /// Looks again at these keys, batch by batch, and records what became of each.
     pub(crate) async fn decide(
         &self,
         candidates: Vec<Candidate>,
-        batch: usize,
         chunk_id: u64,
         counts: &Mutex<Counts>,
     ) -> Result<(), Stop> {
         let first_seen_at_us = crate::now_us();
-        let batches: Vec<_> = candidates.chunks(batch).map(<[_]>::to_vec).collect();
+        let batches: Vec<_> = candidates
+            .chunks(self.recheck.keys_at_once())
+            .map(<[_]>::to_vec)
+            .collect();
         drop(candidates);
         let mut decided = futures::stream::iter(batches)
             .map(|batch| self.recheck.decide(batch, self.listener))

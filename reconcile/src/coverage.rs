@@ -109,19 +109,14 @@ impl<'a> Tally<'a> {
         let missing = (0u64..).zip(&self.parts).filter(|(id, _)| !self.seen.contains(id));
         missing
             .map(|(chunk_id, part)| Chunk {
-                collection: self.planned.name.clone(),
-                chunk_id,
-                part: part.clone(),
-                primary: None,
-                secondary: None,
-                mode: rows.recipe.mode,
-                seed: rows.recipe.seed,
-                state: ChunkState::Failed,
-                attempts: 0,
-                primary_us: None,
-                secondary_us: None,
-                read_at_us: plan.planned_at_us,
                 error: NOT_LOOKED_AT.to_owned(),
+                ..Chunk::unread(
+                    &self.planned.name,
+                    chunk_id,
+                    part.clone(),
+                    &rows.recipe,
+                    plan.planned_at_us,
+                )
             })
             .collect()
     }

@@ -300,12 +300,17 @@ impl Join {
 
 /// About what a key costs in the join.
 fn weight(key: &Key) -> usize {
+    ENTRY_BYTES + contents_bytes(key)
+}
+
+/// Bytes of the values of a key.
+pub(crate) fn contents_bytes(key: &Key) -> usize {
     let contents = key.0.iter().map(|value| match value {
         KeyValue::Int(_) => size_of::<KeyValue>(),
         KeyValue::Text(text) => size_of::<KeyValue>() + text.len(),
         KeyValue::Bytes(bytes) => size_of::<KeyValue>() + bytes.len(),
     });
-    ENTRY_BYTES + contents.sum::<usize>()
+    contents.sum()
 }
 
 #[cfg(test)]

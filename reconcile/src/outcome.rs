@@ -1,7 +1,7 @@
 //! What a reconciliation found: the records of its journal.
 
 use serde::{Deserialize, Serialize};
-use stores::{ChunkDigest, Class, DigestMode, Key, Part};
+use stores::{ChunkDigest, Class, DigestMode, Key, Part, Recipe};
 
 use crate::Counts;
 
@@ -147,6 +147,27 @@ pub struct Chunk {
     pub read_at_us: i64,
     /// Why it failed; empty otherwise.
     pub error: String,
+}
+
+impl Chunk {
+    /// One of which nothing has been read. It counts as failed, so that whoever forgets to say more has not said "equal".
+    pub(crate) fn unread(collection: &str, chunk_id: u64, part: Part, recipe: &Recipe, read_at_us: i64) -> Self {
+        Self {
+            collection: collection.to_owned(),
+            chunk_id,
+            part,
+            primary: None,
+            secondary: None,
+            mode: recipe.mode,
+            seed: recipe.seed,
+            state: ChunkState::Failed,
+            attempts: 0,
+            primary_us: None,
+            secondary_us: None,
+            read_at_us,
+            error: String::new(),
+        }
+    }
 }
 
 /// What became of one differing key.

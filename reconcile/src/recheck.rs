@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use stores::{
-    Class, Collection, Compare, End, Key, Position, ReadRequest, Reading, Readings, Recipe, Reread, StoreError, Trouble,
+    Class, Collection, Compare, DIGESTS_PER_READ_MAX, End, KEYS_PER_READ_MAX, Key, Position, ReadRequest, Reading,
+    Readings, Recipe, Relation, Reread, StoreError, Trouble,
 };
 
 use crate::link::Link;
@@ -17,7 +18,6 @@ use crate::progress::Listener;
 use crate::retry::{asked, passed};
 use crate::vote::{Bracket, Decision, Difference, Streak, Vote, judge};
 use crate::{FenceKind, Limits, Pair, State};
-use stores::Relation;
 
 /// After a fence has timed out, the following ones of the run wait for this part of the patience only, until one is passed: a dead
 /// link must not cost its patience once for each batch of keys.
@@ -81,8 +81,21 @@ struct Open {
     was_read: bool,
 }
 
+/// Keys of one look when their values are wanted: rows may be wide.
+const KEYS_WITH_VALUES: usize = 16;
+
 impl Recheck<'_> {
-    /// Decides every candidate; at most [`stores::KEYS_PER_READ_MAX`] of them.
+    /// How many keys are looked at together.
+    pub(crate) fn keys_at_once(&self) -> usize {
+        match (self.values, self.recipe.is_keyless()) {
+            (true, _) => KEYS_WITH_VALUES,
+            // Each look reads everything.
+            (false, true) => DIGESTS_PER_READ_MAX,
+            (false, false) => KEYS_PER_READ_MAX,
+        }
+    }
+
+    /// Decides every candidate; at most [`keys_at_once`](Self::keys_at_once) of them.
     pub(crate) async fn decide(&self, candidates: Vec<Candidate>, listener: Listener<'_>) -> Vec<Decided> {
         let mut open: Vec<Open> = candidates.into_iter().map(Open::new).collect();
         let mut decided = Vec::with_capacity(open.len());

@@ -6,10 +6,10 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use stores::{ChunkDigest, DigestMode, Key, KeyValue, RowDigest, key_bucket};
+use stores::{ChunkDigest, DigestMode, Key, RowDigest, key_bucket};
 
 use crate::ReconcileError;
-use crate::narrow::Candidate;
+use crate::narrow::{Candidate, contents_bytes};
 use crate::spill::each_row;
 
 /// What one entry costs besides the contents of its key.
@@ -194,18 +194,15 @@ impl Join {
 
 /// About what a key costs in the join.
 fn weight(key: &Key) -> usize {
-    let contents = key.0.iter().map(|value| match value {
-        KeyValue::Int(_) => size_of::<KeyValue>(),
-        KeyValue::Text(text) => size_of::<KeyValue>() + text.len(),
-        KeyValue::Bytes(bytes) => size_of::<KeyValue>() + bytes.len(),
-    });
-    ENTRY_BYTES + contents.sum::<usize>()
+    ENTRY_BYTES + contents_bytes(key)
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
     use std::path::Path;
+
+    use stores::KeyValue;
 
     use super::*;
     use crate::spill::{Spill, spill_name};

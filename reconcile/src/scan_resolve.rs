@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-use stores::{ChunkDigest, DIGESTS_PER_READ_MAX, KEYS_PER_READ_MAX, Part};
+use stores::{ChunkDigest, Part};
 
-use crate::compare::{Comparison, KEYS_WITH_VALUES, Stop};
+use crate::compare::{Comparison, Stop};
 use crate::plan::{Plan, RowPlan};
 use crate::record::Counts;
 use crate::scan_digest::ScannedPart;
@@ -132,11 +132,6 @@ impl Comparison<'_> {
 
     /// Looks again at every key that the scans do not show alike; gives how many there are.
     async fn decide_bucket(&self, bucket: Bucket, chunk_id: u64, counts: &Mutex<Counts>) -> Result<usize, Stop> {
-        let batch = match (self.recheck.values, self.rows.recipe.is_keyless()) {
-            (true, _) => KEYS_WITH_VALUES,
-            (false, true) => DIGESTS_PER_READ_MAX,
-            (false, false) => KEYS_PER_READ_MAX,
-        };
         let mut joins = Joins::new(bucket, self.limits.narrow_bytes_max);
         let mut found = 0;
         loop {
@@ -158,7 +153,7 @@ impl Comparison<'_> {
                 Err(error) => return Err(Stop::Failed(format!("corrupt: {error}"))),
             };
             found += candidates.len();
-            self.decide(candidates, batch, chunk_id, counts).await?;
+            self.decide(candidates, chunk_id, counts).await?;
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::link::Link;
 use crate::look::{Earlier, Look};
 use crate::one_side::Streak;
 use crate::pace::Pacer;
-use crate::plan::{self, Cut, Facts, Plan, PlannedCollection, RowPlan};
+use crate::plan::{self, Cut, Facts, Plan, PlannedCollection, RowPlan, Work};
 use crate::progress::{Event, Listener};
 use crate::recheck::{FenceMood, Recheck};
 use crate::retry::asked;
@@ -375,17 +375,7 @@ impl<'a> Session<'a> {
             unfit = self.unfit(plan, rows, primary, secondary) => unfit,
         };
         let unfit = unfit.or_else(|| scanned?.unfit(plan));
-        let recheck = Recheck {
-            pair: self.pair,
-            primary,
-            secondary,
-            recipe: &rows.recipe,
-            changed_at: rows.changed_at.as_deref(),
-            values: plan.include_values,
-            limits: &plan.limits,
-            link: &self.link,
-            fences: &self.fences,
-        };
+        let recheck = self.recheck(plan, rows, (primary, secondary));
         let streak = Streak::default();
         let comparison = Comparison {
             pair: self.pair,
@@ -418,6 +408,26 @@ impl<'a> Session<'a> {
         Ok(done == count)
     }
 
+    /// How keys of a collection are looked at again.
+    pub(crate) fn recheck<'s>(
+        &'s self,
+        plan: &'s Plan,
+        rows: &'s RowPlan,
+        (primary, secondary): (&'s Collection, &'s Collection),
+    ) -> Recheck<'s> {
+        Recheck {
+            pair: self.pair,
+            primary,
+            secondary,
+            recipe: &rows.recipe,
+            changed_at: rows.changed_at.as_deref(),
+            values: plan.include_values,
+            limits: &plan.limits,
+            link: &self.link,
+            fences: &self.fences,
+        }
+    }
+
     /// Why the plan does not fit to what the ends are now: they must give the known answer that it was made with.
     pub(crate) async fn unfit(
         &self,
@@ -445,22 +455,29 @@ impl<'a> Session<'a> {
     }
 }
 
-/// A collection that is compared, with what there is of it on both sides.
-fn compared(
+/// A collection of the plan whose rows are compared, with what there is of it on both sides.
+///
+/// # Errors
+/// `OtherPlan`: there is none, or why its rows are not compared.
+pub(crate) fn compared(
     plan: &Plan,
-    collection: usize,
+    at: usize,
 ) -> Result<(&PlannedCollection, &RowPlan, &Collection, &Collection), ReconcileError> {
-    let planned = plan.collections.get(collection);
-    let Some((planned, rows)) = planned.and_then(|planned| Some((planned, planned.rows()?))) else {
-        return Err(ReconcileError::OtherPlan(
-            "the shard is of no collection of the plan".to_owned(),
-        ));
-    };
-    let (Some(primary), Some(secondary)) = (&planned.primary, &planned.secondary) else {
-        let name = &planned.name;
-        return Err(ReconcileError::OtherPlan(format!(
-            "the plan compares {name}, which is on one side only"
-        )));
-    };
-    Ok((planned, rows, primary, secondary))
+    let planned = plan
+        .collections
+        .get(at)
+        .ok_or_else(|| ReconcileError::OtherPlan("the plan has no such collection".to_owned()))?;
+    match (planned.rows(), &planned.primary, &planned.secondary) {
+        (Some(rows), Some(primary), Some(secondary)) => Ok((planned, rows, primary, secondary)),
+        _ => {
+            let name = &planned.name;
+            let why = match &planned.work {
+                Work::NotVerified(reason) | Work::Skipped(reason) => reason.clone(),
+                Work::OnOneSide => "it is on one side only".to_owned(),
+                Work::Counted => "it is a counter and has no rows".to_owned(),
+                Work::Compare(_) => "a side of it is missing in the plan".to_owned(),
+            };
+            Err(ReconcileError::OtherPlan(format!("{name} cannot be looked at: {why}")))
+        }
+    }
 }
