@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use futures::StreamExt;
-use stores::{Collection, DigestMode, Identity, KeptRows, Part, Relation, Role, StoreError};
+use stores::{Collection, DigestMode, End, Identity, KeptRows, Part, Relation, Role, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::disclose::Disclosure;
@@ -14,7 +14,7 @@ use crate::plan::RowPlan;
 use crate::progress::{Event, Listener};
 use crate::recheck::{Decided, Recheck};
 use crate::record::{Counts, Recorder};
-use crate::retry::{asked, rest};
+use crate::retry::{answered, asked, rest};
 use crate::scan_resolve::Resolved;
 use crate::told::Teller;
 use crate::{Chunk, ChunkState, ForkEvidence, Frame, Limits, Pair, State};
@@ -166,16 +166,19 @@ impl Comparison<'_> {
 
     /// Digests both sides, and on equal digests of copies without a link once more: the two digests are not of one instant, and two
     /// counters that differ always can be read as equal when both move in between. Only if nothing moved was there an instant at
-    /// which both sides were equal. Behind a link the reading of the secondary is one of the primary's past, whatever the instant.
+    /// which both sides were equal; where one side can say that it stood still all the while, its word takes the place of the second
+    /// digests. Behind a link the reading of the secondary is one of the primary's past, whatever the instant.
     async fn look(&self, chunk: &mut Chunk) -> Result<Seen, Stop> {
         // Rows that were read are kept: where they differ, nothing is read a second time.
         let keep = self.rows.recipe.mode == DigestMode::Client || self.streak.goes_on();
+        let is_linked = self.pair.relation == Relation::Replicating;
+        let before = if is_linked { [None, None] } else { self.moments().await };
         let rows = self.digest(chunk, keep).await?;
         let first = (chunk.primary, chunk.secondary);
         if first.0 != first.1 {
             return Ok(Seen::Different(rows));
         }
-        if self.pair.relation == Relation::Replicating {
+        if is_linked || self.one_stood_still(before).await {
             return Ok(Seen::Equal);
         }
         let rows = self.digest(chunk, false).await?;
@@ -184,6 +187,28 @@ impl Comparison<'_> {
             (primary, secondary) if primary == secondary => Seen::Moving,
             _ => Seen::Different(rows),
         })
+    }
+
+    /// Whether nothing changed at one of the two ends since `before`: what the other showed in that time was equal to it at that instant.
+    async fn one_stood_still(&self, before: [Option<String>; 2]) -> bool {
+        if before.iter().all(Option::is_none) {
+            return false;
+        }
+        let after = self.moments().await;
+        before
+            .iter()
+            .zip(&after)
+            .any(|(before, after)| before.is_some() && before == after)
+    }
+
+    /// The moments of both ends. An end that cannot say, for whatever reason, is looked at twice.
+    async fn moments(&self) -> [Option<String>; 2] {
+        let of = async |end: &End| {
+            let moment = end.ranged.as_ref()?.moment();
+            answered(self.limits, &end.site, moment).await.ok().flatten()
+        };
+        let (primary, secondary) = futures::join!(of(&self.pair.primary), of(&self.pair.secondary));
+        [primary, secondary]
     }
 
     async fn digest(&self, chunk: &mut Chunk, keep: bool) -> Result<Option<(KeptRows, KeptRows)>, Stop> {

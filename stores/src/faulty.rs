@@ -40,6 +40,8 @@ pub enum Call {
     KnownAnswer,
     /// [`Ranged::split`], [`Ranged::middle`] and [`Ranged::serves`].
     Split,
+    /// [`Ranged::moment`].
+    Moment,
     /// [`Ranged::digest`] and [`Ranged::read`].
     Digest,
     /// [`Ranged::list`].
@@ -311,6 +313,10 @@ impl Ranged for Faulty<dyn Ranged> {
 
     async fn middle(&self, collection: &Collection, range: &KeyRange) -> Result<Option<Key>> {
         self.script.run(Call::Split, self.inner.middle(collection, range)).await
+    }
+
+    async fn moment(&self) -> Result<Option<String>> {
+        self.script.run(Call::Moment, self.inner.moment()).await
     }
 
     async fn serves(&self, collection: &Collection, recipe: &Recipe, boundaries: &[Key]) -> Result<()> {

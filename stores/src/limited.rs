@@ -220,6 +220,10 @@ impl Ranged for Limited<dyn Ranged> {
         self.gate.ask(self.inner.middle(collection, range)).await
     }
 
+    async fn moment(&self) -> Result<Option<String>> {
+        self.gate.ask(self.inner.moment()).await
+    }
+
     async fn serves(&self, collection: &Collection, recipe: &Recipe, boundaries: &[Key]) -> Result<()> {
         self.gate.ask(self.inner.serves(collection, recipe, boundaries)).await
     }

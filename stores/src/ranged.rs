@@ -46,6 +46,12 @@ pub trait Ranged: std::fmt::Debug + Send + Sync + 'static {
         Ok(None)
     }
 
+    /// A word for what can be read at this end now. Two that are alike prove that nothing which readers here can see changed between
+    /// them, whichever connection they read on. `None`: this store cannot tell, or not at this instant.
+    async fn moment(&self) -> Result<Option<String>> {
+        Ok(None)
+    }
+
     /// Whether each range between these boundaries is read by itself here. `Unsupported` with the reason when every range would read the
     /// whole collection.
     async fn serves(&self, collection: &Collection, recipe: &Recipe, boundaries: &[Key]) -> Result<()> {

@@ -276,6 +276,19 @@ impl Ranged for OneEnd {
             .collect())
     }
 
+    async fn moment(&self) -> Result<Option<String>> {
+        let mut world = lock(&self.world);
+        if !world.faults.tells_moments {
+            return Ok(None);
+        }
+        world.tick();
+        let applied = match self.side {
+            Side::Primary => world.primary.applied,
+            Side::Secondary => world.secondary.applied,
+        };
+        Ok(Some(applied.to_string()))
+    }
+
     async fn digest(&self, _: &Collection, recipe: &Recipe, part: &Part) -> Result<ChunkDigest> {
         if self.is_silent() {
             std::future::pending::<()>().await;

@@ -122,9 +122,13 @@ async fn a_hot_counter_that_is_off_by_one_is_never_equal() {
     // In copies without a link both counters go on, in step or nearly so, and are read as equal now and then. (Where the second
     // follows later than a recheck takes, the two really are equal most of the time.)
     for secondary_delay in [0, 1, 2, 3, 5] {
-        for every in [1, 2, 3, 4, 7, 11] {
+        for (every, tells_moments) in [1, 2, 3, 4, 7, 11]
+            .into_iter()
+            .flat_map(|every| [(every, false), (every, true)])
+        {
             let mut world = World::new((0..30).map(|key| (key, key)));
             world.secondary_delay = Some(secondary_delay);
+            world.faults.tells_moments = tells_moments;
             world.workload = Box::new(move |step| {
                 if step % every == 0 {
                     vec![Change::Add(17, 1)]
@@ -137,12 +141,39 @@ async fn a_hot_counter_that_is_off_by_one_is_never_equal() {
             let outcome = run(&pair(&world, Relation::Independent), &request(&world))
                 .await
                 .unwrap();
-            let what = format!("a change each {every} steps, the other side {secondary_delay} steps later");
+            let what = format!(
+                "a change each {every} steps, the other side {secondary_delay} steps later, moments told: {tells_moments}"
+            );
             assert_ne!(
                 outcome.summary.exit_code(),
                 0,
                 "{what}: {:?}",
                 outcome.coverage().next()
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn copies_without_a_link_are_digested_once_where_one_of_them_stands_still() {
+    // The primary goes on with a key that is not compared twice alike; the secondary applies nothing any more.
+    for (is_still, tells_moments, looks) in [(true, true, 1), (true, false, 2), (false, true, 2)] {
+        let mut world = World::new((0..5).map(|key| (key, key)));
+        world.faults.tells_moments = tells_moments;
+        world.secondary_delay = if is_still { None } else { Some(0) };
+        // A deletion of what is not there: something happened, and nothing is another.
+        world.workload = Box::new(|_| vec![Change::Delete(100)]);
+        let world = world.share();
+        let outcome = run(&pair(&world, Relation::Independent), &request(&world))
+            .await
+            .unwrap();
+        assert_eq!(outcome.summary.exit_code(), 0, "{:?}", outcome.coverage().next());
+        for side in ["primary", "secondary"] {
+            let seen = lock(&world).looks.iter().filter(|(at, _)| *at == side).count();
+            assert_eq!(
+                seen,
+                looks * outcome.chunks().count(),
+                "{side}, still: {is_still}, told: {tells_moments}"
             );
         }
     }

@@ -104,6 +104,8 @@ pub(crate) struct Faults {
     /// The secondary hashes otherwise.
     pub(crate) known_answer_differs: bool,
     pub(crate) is_logical: bool,
+    /// Both ends can say what moment they show.
+    pub(crate) tells_moments: bool,
     /// Canaries are written and never acknowledged.
     pub(crate) canaries_hang: bool,
     /// So many next canaries are refused.

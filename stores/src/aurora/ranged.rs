@@ -20,6 +20,13 @@ use crate::{
 const BOUNDARIES_EXPLAINED_MIN: usize = 8;
 const BLOCKS_EXPLAINED_MIN: u64 = 1_000;
 
+/// The snapshot of this instant, if no older transaction is still under way: then whatever commits next raises its upper end, so that two
+/// alike show the same rows. In recovery the list of what is under way stays empty, and nothing is told by it.
+const MOMENT: &str = "\
+select case when not pg_catalog.pg_is_in_recovery() and pg_catalog.pg_snapshot_xmin(shown) = pg_catalog.pg_snapshot_xmax(shown)
+            then shown::pg_catalog.text end
+from pg_catalog.pg_current_snapshot() as shown";
+
 /// A signed 64-bit hash as a digest: its bits in the low half.
 pub(crate) fn digest_of(hash: i64) -> RowDigest {
     RowDigest(u128::from(hash.cast_unsigned()))
@@ -147,6 +154,21 @@ impl Ranged for Tables {
         let table = self.table(&lease, collection, &tried).await?;
         let source = self.source(&table, &Part::Range(range.clone()), &tried)?;
         super::split::middle(&lease, self.key(&table, &tried)?, &source, &tried).await
+    }
+
+    async fn moment(&self) -> Result<Option<String>> {
+        let tried = "ask which transactions are visible";
+        let lease = self.lease().await?;
+        let rows = lease.query_typed(MOMENT, &[]).await;
+        let rows = rows.map_err(|error| lease.trouble(tried, error))?;
+        let [row] = rows.as_slice() else {
+            return Err(StoreError::Corrupt(self.trouble(tried, "not one snapshot came back")));
+        };
+        let visible: Option<&str> = row.try_get(0).map_err(|error| lease.trouble(tried, error))?;
+        // Asked last: it speaks for every session that was opened before, also for those that digests ran on.
+        Ok(visible
+            .zip(self.only_instance())
+            .map(|(visible, instance)| format!("{instance} {visible}")))
     }
 
     async fn serves(&self, collection: &Collection, recipe: &Recipe, boundaries: &[Key]) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use std::ops::Deref;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use deadpool::managed::{Manager, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult, Timeouts};
@@ -211,6 +212,29 @@ pub(crate) struct Opener {
     address: Address,
     /// Set once a session came back with another's state: from then on there is no safe session here.
     found_out: OnceLock<StoreError>,
+    reached: Reached,
+}
+
+/// The instances that answered behind one endpoint.
+#[derive(Debug, Default)]
+struct Reached {
+    first: OnceLock<String>,
+    /// A balanced name, a failover, or a restart.
+    has_others: AtomicBool,
+}
+
+impl Reached {
+    fn note(&self, instance: &str) {
+        if self.first.get_or_init(|| instance.to_owned()) != instance {
+            self.has_others.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// The one that answered every time. `None`: there were several, or none yet.
+    fn only(&self) -> Option<&str> {
+        let first = self.first.get()?;
+        (!self.has_others.load(Ordering::SeqCst)).then_some(first)
+    }
 }
 
 impl Manager for Opener {
@@ -220,7 +244,11 @@ impl Manager for Opener {
     async fn create(&self) -> Result<Session> {
         match self.found_out.get() {
             Some(error) => Err(error.clone()),
-            None => self.address.open().await,
+            None => {
+                let session = self.address.open().await?;
+                self.reached.note(&session.instance);
+                Ok(session)
+            }
         }
     }
 
@@ -254,6 +282,7 @@ impl Sessions {
         let pool = Pool::builder(Opener {
             address: address.clone(),
             found_out: OnceLock::new(),
+            reached: Reached::default(),
         })
         .max_size(sessions_max)
         .runtime(deadpool::Runtime::Tokio1)
@@ -291,6 +320,11 @@ impl Sessions {
     /// The site, as configured.
     pub(crate) fn site(&self) -> &str {
         &self.address.site
+    }
+
+    /// [`crate::Identity::instance`] of the server that answered all sessions of this pool. `None`: there were several.
+    pub(crate) fn only_instance(&self) -> Option<&str> {
+        self.pool.manager().reached.only()
     }
 
     /// Where the sessions lead.
@@ -333,5 +367,22 @@ impl Deref for Lease {
 
     fn deref(&self) -> &Client {
         self.object.client()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_that_two_servers_answered_has_no_only_one() {
+        let reached = Reached::default();
+        assert_eq!(reached.only(), None);
+        reached.note("a");
+        reached.note("a");
+        assert_eq!(reached.only(), Some("a"));
+        reached.note("b");
+        reached.note("a");
+        assert_eq!(reached.only(), None);
     }
 }

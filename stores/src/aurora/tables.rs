@@ -63,6 +63,11 @@ impl Tables {
         self.sessions.lease().await
     }
 
+    /// The server that answered all sessions; `None`: there were several.
+    pub(crate) fn only_instance(&self) -> Option<&str> {
+        self.sessions.only_instance()
+    }
+
     /// The site.
     pub(crate) fn site(&self) -> &str {
         self.sessions.site()

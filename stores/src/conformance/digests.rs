@@ -32,7 +32,32 @@ pub(super) async fn ranged(fixture: &dyn Fixture) -> Held {
     partition(&bench, (0..5).map(|index| Part::Bucket { index, of: 5 })).await?;
     partition(&bench, std::iter::once(Part::Bucket { index: 0, of: 1 })).await?;
     half_open(fixture, &bench).await?;
+    moments(fixture, &bench).await?;
     missing(&bench).await
+}
+
+/// Whatever was written and is seen makes the moment another one.
+async fn moments(fixture: &dyn Fixture, bench: &Bench) -> Held {
+    for (what, bodies) in [
+        ("an update", Some("body of another moment")),
+        ("its undoing", Some("body 1")),
+        ("a deletion", None),
+    ] {
+        let before = bench.moments().await?;
+        match bodies {
+            Some(_) => fixture.put(&[(1, bodies)]).await,
+            None => fixture.delete(&[1]).await,
+        }
+        fixture.settle().await;
+        let after = bench.moments().await?;
+        for (before, after) in before.iter().zip(&after) {
+            hold(before.is_none() || before != after, || {
+                format!("{what} left the moment at {before:?}")
+            })?;
+        }
+    }
+    fill(fixture).await;
+    Ok(())
 }
 
 async fn recipe(bench: &Bench) -> Held {

@@ -244,6 +244,12 @@ impl Bench {
         answer(&format!("digest {part:?} at {}", self.ends[side].site), digest.await)
     }
 
+    async fn moments(&self) -> Held<[Option<String>; 2]> {
+        let primary = answer("moment at the primary", self.ranges(0)?.moment().await)?;
+        let secondary = answer("moment at the secondary", self.ranges(1)?.moment().await)?;
+        Ok([primary, secondary])
+    }
+
     async fn list(&self, side: usize, part: &Part) -> Held<Vec<(Key, RowDigest)>> {
         let asked = format!("list {part:?} at {}", self.ends[side].site);
         let listing = self.ranges(side)?.list(&self.collections[side], &self.recipe, part);

@@ -6,6 +6,7 @@ mod faults;
 mod fences;
 mod guards;
 mod keyless;
+mod moments;
 mod parts;
 mod planted;
 mod setup;

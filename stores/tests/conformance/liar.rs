@@ -26,6 +26,7 @@ enum Lie {
     NullIsEmpty,
     SeedIgnored,
     MissingIsEmpty,
+    MomentForEver,
     ReadingsSorted,
     VersionForever,
     ValuesUnasked,
@@ -47,7 +48,7 @@ enum Lie {
 
 use Lie::*;
 
-const LIES: [(Lie, &str); 21] = [
+const LIES: [(Lie, &str); 22] = [
     (AnotherInstanceEachTime, "identify"),
     (OneDataAtBothEnds, "identify"),
     (UpperBoundIncluded, "ranged"),
@@ -58,6 +59,7 @@ const LIES: [(Lie, &str); 21] = [
     (NullIsEmpty, "ranged: what a digest finds"),
     (SeedIgnored, "ranged"),
     (MissingIsEmpty, "ranged"),
+    (MomentForEver, "ranged"),
     (ReadingsSorted, "reread"),
     (VersionForever, "reread"),
     (ValuesUnasked, "reread"),
@@ -211,6 +213,13 @@ impl Ranged for Liar<dyn Ranged> {
         }
         let recipe = self.recipe_used(recipe);
         self.inner.digest(collection, &recipe, &self.part(part)).await
+    }
+
+    async fn moment(&self) -> Result<Option<String>> {
+        if self.lie == MomentForEver {
+            return Ok(Some("the only one".to_owned()));
+        }
+        self.inner.moment().await
     }
 
     async fn list(&self, collection: &Collection, recipe: &Recipe, part: &Part) -> Result<Listing> {
