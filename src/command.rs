@@ -10,6 +10,7 @@ mod init;
 #[cfg(feature = "lab")]
 pub(crate) mod lab;
 mod lag;
+mod prices;
 mod print;
 mod probe;
 mod reconcile;

@@ -192,6 +192,11 @@ impl<'c> Unit<'c> {
         Some(aurora::open_logical(config, (publisher, Writer), (subscriber, Reader)))
     }
 
+    /// A publisher and its subscriber whose canaries do not come by the subscription. `None`: only PostgreSQL has them.
+    pub(crate) fn subscribed_ends(&self, publisher: &str, subscriber: &str) -> Option<Result<[End; 2], StoreError>> {
+        Some(aurora::open_subscribed(self.aurora()?, publisher, subscriber))
+    }
+
     async fn end(&self, site: &str, endpoint: aurora::Endpoint) -> Result<End, StoreError> {
         match self.source {
             Source::Aurora(config) => aurora::open(config, site, endpoint),

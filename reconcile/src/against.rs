@@ -18,37 +18,44 @@ use crate::attempt::Attempt;
 use crate::look::Earlier;
 use crate::plan::{self, Cut, Plan, PlannedCollection, RowPlan, Work};
 use crate::progress::Event;
+use crate::recorded::{Record, Recorded};
 use crate::retry::{answered, asked, patiently};
+use crate::scan_plan::{self, Scans};
+use crate::scan_resolve::Resolved;
 use crate::session::Session;
 use crate::shard::Piece;
-use crate::{Chunk, ChunkState, Counts, FenceKind, Frame, Look, NotSelected, Pair, ReconcileError};
+use crate::{
+    Chunk, ChunkState, Counts, FenceKind, Frame, KeyDisclosure, Limits, Look, NotSelected, Pair, ReconcileError, Side,
+};
+
+/// Passes over a collection that is scanned.
+const PASSES: u32 = 2;
 
 /// A side that is not asked anything: it is who it was when it was recorded.
 #[derive(Debug)]
-struct Recorded(Identity);
+struct AsItWas(Identity);
 
 #[async_trait]
-impl Identify for Recorded {
+impl Identify for AsItWas {
     async fn identity(&self) -> stores::Result<Identity> {
         Ok(self.0.clone())
     }
 }
 
-/// The side of an earlier run that is compared with the live one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum RecordedSide {
-    Primary,
-    Secondary,
-}
-
 impl Earlier {
     /// Which side of this run is not `live_site`.
-    fn recorded(&self, live_site: &str) -> Result<RecordedSide, ReconcileError> {
+    pub(crate) fn recorded(&self, live_site: &str) -> Result<Side, ReconcileError> {
         let plan = self.plan();
+        if let Some(parent) = plan.look.parent() {
+            let run = &plan.run_id;
+            return Err(ReconcileError::Request(format!(
+                "run {run} looked at less than everything, so it is no record of a side; name the run that it rests on, {parent}"
+            )));
+        }
         if plan.secondary_site == live_site {
-            Ok(RecordedSide::Primary)
+            Ok(Side::Primary)
         } else if plan.primary_site == live_site {
-            Ok(RecordedSide::Secondary)
+            Ok(Side::Secondary)
         } else {
             Err(ReconcileError::Request(format!(
                 "run {} compared site {} with site {}, and not site {live_site}",
@@ -64,36 +71,23 @@ impl Earlier {
     pub fn pair(&self, live: End) -> Result<Pair, ReconcileError> {
         let plan = self.plan();
         let (site, identity) = match self.recorded(&live.site)? {
-            RecordedSide::Primary => (&plan.primary_site, &plan.primary),
-            RecordedSide::Secondary => (&plan.secondary_site, &plan.secondary),
+            Side::Primary => (&plan.primary_site, &plan.primary),
+            Side::Secondary => (&plan.secondary_site, &plan.secondary),
         };
         Ok(Pair {
             primary: live,
-            secondary: End {
-                site: site.clone(),
-                identify: Arc::new(Recorded(identity.clone())),
-                catalog: None,
-                status: None,
-                canary_writer: None,
-                canary_reader: None,
-                ranged: None,
-                scanned: None,
-                reread: None,
-                fence: None,
-                compare: None,
-                meter: None,
-            },
+            secondary: End::new(site.clone(), Arc::new(AsItWas(identity.clone()))),
             relation: Relation::Frozen,
             fence: FenceKind::None,
         })
     }
 
     /// When the recorded side of each collection was read, first and last, microseconds since 1970 UTC.
-    fn read_at(&self, side: RecordedSide) -> Result<HashMap<String, (i64, i64)>, ReconcileError> {
+    fn read_at(&self, side: Side) -> Result<HashMap<String, (i64, i64)>, ReconcileError> {
         let mut read_at: HashMap<String, (i64, i64)> = HashMap::new();
         for frame in self.frames()? {
             if let Frame::Chunk(chunk) = frame?
-                && side.digest(&chunk).is_some()
+                && digest_of(side, &chunk).is_some()
             {
                 let at = chunk.read_at_us;
                 let span = read_at.entry(chunk.collection).or_insert((at, at));
@@ -104,12 +98,11 @@ impl Earlier {
     }
 }
 
-impl RecordedSide {
-    fn digest(self, chunk: &Chunk) -> Option<ChunkDigest> {
-        match self {
-            Self::Primary => chunk.primary,
-            Self::Secondary => chunk.secondary,
-        }
+/// What one side gave for a chunk.
+fn digest_of(side: Side, chunk: &Chunk) -> Option<ChunkDigest> {
+    match side {
+        Side::Primary => chunk.primary,
+        Side::Secondary => chunk.secondary,
     }
 }
 
@@ -143,20 +136,15 @@ impl Session<'_> {
         let mut collections = Vec::new();
         for planned in &then.collections {
             let recorded = match side {
-                RecordedSide::Primary => &planned.primary,
-                RecordedSide::Secondary => &planned.secondary,
+                Side::Primary => &planned.primary,
+                Side::Secondary => &planned.secondary,
             };
             let name = recorded.as_ref().map_or(&planned.name, |side| &side.name);
             let live = found.remove(name);
             let span = read_at.get(&planned.name).copied();
-            collections.push(against(
-                then,
-                planned,
-                live,
-                recorded.clone(),
-                span,
-                &self.pair.secondary.site,
-            ));
+            let mut planned = against(then, planned, live, recorded.clone(), span, &self.pair.secondary.site);
+            rescan(&self.pair.primary, &then.limits, &mut planned).await;
+            collections.push(planned);
         }
         let mut unrecorded: Vec<Collection> = found.into_values().collect();
         unrecorded.sort_by(|a, b| a.name.cmp(&b.name));
@@ -172,6 +160,11 @@ impl Session<'_> {
             secondary,
             relation: self.pair.relation,
             fence: self.pair.fence,
+            // No key is listed. What a chunk covers may show one, so it appears only if it did then.
+            disclosure: match then.disclosure {
+                KeyDisclosure::Plain => KeyDisclosure::Plain,
+                KeyDisclosure::Hashed | KeyDisclosure::None => KeyDisclosure::None,
+            },
             key_hash_id: None,
             include_values: false,
             fork: None,
@@ -197,13 +190,15 @@ impl Session<'_> {
         Ok(plan)
     }
 
-    /// Compares the chunks of one piece with their recorded digests; `false`: the run was asked to end before.
+    /// Compares the chunks of one piece with their recorded digests; `false`: the run was asked to end before. `scanned`: what was read of a
+    /// collection that is scanned.
     pub(crate) async fn against(
         &self,
         plan: &Plan,
         piece: &Piece,
         attempt: &Attempt,
-        earlier: &Earlier,
+        recorded: &Recorded,
+        scanned: Option<&Resolved>,
     ) -> Result<bool, ReconcileError> {
         let planned = plan.collections.get(piece.collection);
         let found = planned.and_then(|planned| Some((planned, planned.rows()?, planned.primary.as_ref()?)));
@@ -211,8 +206,6 @@ impl Session<'_> {
             let why = "the shard is of no collection of the plan".to_owned();
             return Err(ReconcileError::OtherPlan(why));
         };
-        let side = earlier.recorded(&plan.primary_site)?;
-        let then = recorded_chunks(earlier, side, planned)?;
         let open: Vec<_> = (0u64..)
             .zip(rows.cut.parts())
             .filter(|(id, _)| piece.chunks.contains(id) && !attempt.has(&planned.name, *id))
@@ -228,12 +221,19 @@ impl Session<'_> {
             name: &planned.name,
             rows,
             live,
-            unfit: self.unfit_alone(plan, rows, live).await,
+            scanned,
+            unfit: match scanned.and_then(|scanned| scanned.unfit(plan)) {
+                Some(reason) => Some(reason),
+                None => self.unfit_alone(plan, rows, live).await,
+            },
         };
         let beside = &beside;
         let mut chunks = futures::stream::iter(open)
             .take_while(|_| futures::future::ready(!self.stop.is_asked()))
-            .map(|(id, part)| beside.chunk(id, part, then.get(&id).copied(), attempt))
+            .map(|(id, part)| async move {
+                let record = recorded.find(piece.collection, id)?;
+                beside.chunk(id, part, record, attempt).await
+            })
             .buffer_unordered(plan.limits.chunks_in_flight.max(1));
         let mut done = 0;
         while let Some(is_committed) = chunks.try_next().await? {
@@ -245,55 +245,15 @@ impl Session<'_> {
 
     /// Why the live side cannot be compared with what was recorded: it must hash the fixed row as it was hashed then.
     async fn unfit_alone(&self, plan: &Plan, rows: &RowPlan, live: &Collection) -> Option<String> {
-        let end = &self.pair.primary;
-        if matches!(rows.cut, Cut::Scans(_)) {
-            let why = "unsupported: what was read in parts, in no order, cannot be compared with a record of it yet";
-            return Some(why.to_owned());
-        }
-        let Some(ranged) = &end.ranged else {
-            return Some(format!("unsupported: site {} gives no digests", end.site));
-        };
-        let known = asked(&plan.limits, &end.site, || ranged.known_answer(live, &rows.recipe)).await;
-        match known.0 {
+        let site = &self.pair.primary.site;
+        match scan_plan::known_answer(&self.pair.primary, &plan.limits, live, rows).await {
             Ok(known) if known == rows.known_answer => None,
             Ok(_) => Some(format!(
-                "digest_differs: site {} no longer hashes the fixed row as it did when it was recorded",
-                end.site
+                "digest_differs: site {site} no longer hashes the fixed row as it did when it was recorded"
             )),
             Err(error) => Some(format!("{}: {error}", error.kind())),
         }
     }
-}
-
-/// A recorded digest, and when it was read.
-type Record = (ChunkDigest, i64);
-
-fn recorded_chunks(
-    earlier: &Earlier,
-    side: RecordedSide,
-    planned: &PlannedCollection,
-) -> Result<HashMap<u64, Record>, ReconcileError> {
-    let name = planned.secondary.as_ref().map_or(&planned.name, |side| &side.name);
-    let then = earlier.plan().collections.iter();
-    let name_then = then
-        .filter(|one| {
-            [&one.primary, &one.secondary]
-                .into_iter()
-                .flatten()
-                .any(|side| side.name == *name)
-        })
-        .map(|one| one.name.clone())
-        .next();
-    let mut chunks = HashMap::new();
-    for frame in earlier.frames()? {
-        if let Frame::Chunk(chunk) = frame?
-            && Some(&chunk.collection) == name_then.as_ref()
-            && let Some(digest) = side.digest(&chunk)
-        {
-            chunks.insert(chunk.chunk_id, (digest, chunk.read_at_us));
-        }
-    }
-    Ok(chunks)
 }
 
 /// One collection of the live side beside its record.
@@ -303,6 +263,7 @@ struct Beside<'a> {
     name: &'a str,
     rows: &'a RowPlan,
     live: &'a Collection,
+    scanned: Option<&'a Resolved>,
     unfit: Option<String>,
 }
 
@@ -316,7 +277,7 @@ impl Beside<'_> {
         attempt: &Attempt,
     ) -> Result<bool, ReconcileError> {
         let mut chunk = Chunk {
-            secondary: record.map(|(digest, _)| digest),
+            secondary: record.map(|record| record.digest),
             ..Chunk::unread(self.name, chunk_id, part, &self.rows.recipe, crate::now_us())
         };
         let stop = &self.session.stop.now;
@@ -354,26 +315,16 @@ impl Beside<'_> {
             return Err(reason.clone());
         }
         let parent = self.plan.look.parent().unwrap_or_default();
-        let (recorded, at_us) =
-            record.ok_or_else(|| format!("not_recorded: run {parent} has no digest of this chunk"))?;
+        let Record {
+            digest: recorded,
+            read_at_us: at_us,
+        } = record.ok_or_else(|| format!("not_recorded: run {parent} has no digest of this chunk"))?;
         let end = &self.session.pair.primary;
-        let Some(ranged) = &end.ranged else {
-            return Err(format!("unsupported: site {} gives no digests", end.site));
-        };
-        let begun = Instant::now();
         let limits = &self.plan.limits;
-        let ask = || {
-            answered(
-                limits,
-                &end.site,
-                ranged.digest(self.live, &self.rows.recipe, &chunk.part),
-            )
+        let digest = match self.scanned {
+            Some(scanned) => self.settled(scanned, chunk)?,
+            None => self.digest(chunk).await?,
         };
-        let (digest, attempts) = patiently(limits, ask).await;
-        chunk.attempts = attempts;
-        let digest = digest.map_err(in_words)?;
-        chunk.primary = Some(digest);
-        chunk.primary_us = u64::try_from(begun.elapsed().as_micros()).ok();
         let now = asked(limits, &end.site, || end.identify.identity())
             .await
             .0
@@ -399,12 +350,59 @@ impl Beside<'_> {
         ))
     }
 
+    /// What the live side gives for a chunk now.
+    async fn digest(&self, chunk: &mut Chunk) -> Result<ChunkDigest, String> {
+        let end = &self.session.pair.primary;
+        let Some(ranged) = &end.ranged else {
+            return Err(format!("unsupported: site {} gives no digests", end.site));
+        };
+        let begun = Instant::now();
+        let limits = &self.plan.limits;
+        let ask = || {
+            answered(
+                limits,
+                &end.site,
+                ranged.digest(self.live, &self.rows.recipe, &chunk.part),
+            )
+        };
+        let (digest, attempts) = patiently(limits, ask).await;
+        chunk.attempts = attempts;
+        chunk.primary_us = u64::try_from(begun.elapsed().as_micros()).ok();
+        let digest = digest.map_err(|error| format!("{}: {error}", error.kind()))?;
+        chunk.primary = Some(digest);
+        Ok(digest)
+    }
+
+    /// What the passes over the live side say together of a bucket.
+    fn settled(&self, scanned: &Resolved, chunk: &mut Chunk) -> Result<ChunkDigest, String> {
+        let Part::Bucket { index, .. } = chunk.part else {
+            return Err("unsupported: only buckets are scanned".to_owned());
+        };
+        (chunk.attempts, chunk.read_at_us) = scanned.read(chunk.read_at_us);
+        let passes = scanned.primary(index);
+        let Some(last) = passes.last().copied() else {
+            return Err("scan_incomplete: nothing was read".to_owned());
+        };
+        chunk.primary = Some(last);
+        if passes.iter().all(|digest| *digest == last) {
+            return Ok(last);
+        }
+        Err(format!(
+            "moving: rows of this bucket were written at site {} while it was read, so what it held at one instant is not known; run this again \
+             when less is written",
+            self.session.pair.primary.site
+        ))
+    }
+
     /// How many rows of the live side say that they changed behind an instant: those explain a difference, though they do not prove that
     /// they are all of it.
     async fn changed_since(&self, part: &Part, at_us: i64) -> stores::Result<String> {
         let Some(column) = &self.rows.changed_at else {
             return Ok("no column is named that tells when a row changed".to_owned());
         };
+        if self.scanned.is_some() {
+            return Ok("change times are not read of what is scanned".to_owned());
+        }
         let end = &self.session.pair.primary;
         let (Some(ranged), Some(reread)) = (&end.ranged, &end.reread) else {
             let tried = format!("read change times of {}", self.name);
@@ -496,6 +494,26 @@ fn against(
         },
         not_comparable: planned.not_comparable.clone(),
         work,
+    }
+}
+
+/// Cuts a collection that is scanned as it is at the live side now. Its buckets stay: they are what was recorded.
+async fn rescan(live: &End, limits: &Limits, planned: &mut PlannedCollection) {
+    let side = planned.primary.clone();
+    let Work::Compare(rows) = &mut planned.work else { return };
+    let (Cut::Scans(scans), Some(side)) = (&mut rows.cut, side) else {
+        return;
+    };
+    match scan_plan::parts(live, limits, &side).await {
+        Ok(parts) => {
+            *scans = Scans {
+                buckets: scans.buckets,
+                passes: PASSES,
+                primary: parts,
+                secondary: Vec::new(),
+            };
+        }
+        Err(reason) => planned.work = Work::NotVerified(reason),
     }
 }
 

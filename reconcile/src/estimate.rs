@@ -35,6 +35,11 @@ pub fn rows_per_second(limits: &Limits) -> u64 {
     allowed.clamp(1, STATED_ROWS_PER_SECOND)
 }
 
+/// Pages of one side, by the store's own account.
+pub fn pages(side: &Collection) -> Option<u64> {
+    Some(side.bytes?.div_ceil(PAGE_BYTES))
+}
+
 /// Estimates every selected collection.
 pub fn estimates(selected: &[Selected], limits: &Limits) -> Vec<Estimate> {
     selected.iter().map(|one| estimate(one, limits)).collect()
@@ -47,9 +52,7 @@ fn estimate(selected: &Selected, limits: &Limits) -> Estimate {
     let name = sides.iter().find_map(|side| side.as_ref());
     let by_rows = rows.map(|rows| seconds(rows, rows_per_second(limits)));
     let by_bytes = bytes.map(|bytes| seconds(bytes, STATED_BYTES_PER_SECOND));
-    let pages = sides
-        .iter()
-        .filter_map(|side| Some(side.as_ref()?.bytes?.div_ceil(PAGE_BYTES)));
+    let pages = sides.iter().filter_map(|side| pages(side.as_ref()?));
     Estimate {
         collection: name.map(|side| side.name.clone()).unwrap_or_default(),
         rows,

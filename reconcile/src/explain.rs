@@ -3,7 +3,7 @@
 use stores::{Class, Relation};
 
 use crate::recheck::Decided;
-use crate::{Origin, Pair, State};
+use crate::{FenceKind, Origin, Pair, State};
 
 /// What became of one key. Names sites and never a key or a value.
 pub(crate) fn key(pair: &Pair, decided: &Decided, origin: Option<Origin>) -> String {
@@ -23,6 +23,9 @@ pub(crate) fn key(pair: &Pair, decided: &Decided, origin: Option<Origin>) -> Str
         other => format!("{primary} and {secondary} differ: {}", other.word()),
     };
     let how = match decided.state {
+        State::Confirmed if pair.relation == Relation::Replicating && pair.fence == FenceKind::Time => {
+            "confirmed twice in a row, each time behind a fence by time".to_owned()
+        }
         State::Confirmed if pair.relation == Relation::Replicating => {
             "confirmed twice in a row, each time behind a fence of its own".to_owned()
         }

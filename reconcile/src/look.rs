@@ -118,7 +118,10 @@ impl Earlier {
     }
 
     /// What [`keep`](Self::keep) put there.
-    pub(crate) fn kept(local: &Path, job: usize) -> Result<Self, ReconcileError> {
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn kept(local: &Path, job: usize) -> Result<Self, ReconcileError> {
         Self::open(&kept(local, job))
     }
 }

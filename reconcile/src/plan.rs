@@ -1,7 +1,7 @@
 //! The plan: what will be compared, how, and what will not be and why. Pinned before the first comparison.
 
 use serde::{Deserialize, Serialize};
-use stores::{Collection, End, Identity, Key, KeyRange, KeyShape, Part, Recipe, Relation, StoreError};
+use stores::{Collection, End, Identity, Key, KeyRange, KeyShape, Part, Recipe, Relation, Role, StoreError};
 
 use crate::counter;
 use crate::measure::{self, Way};
@@ -175,12 +175,18 @@ pub(crate) struct Facts {
 /// Plans every selected collection.
 pub(crate) async fn plan(pair: &Pair, request: &Request, key_hash_id: Option<String>, facts: Facts) -> Plan {
     let mut collections = Vec::with_capacity(facts.selected.len());
+    // By time alone, the secondary has to be the one that applies: of a standby of it nothing is told.
+    let is_fit = match pair.fence {
+        FenceKind::Canary => true,
+        FenceKind::Time => facts.secondary.role == Role::Writable,
+        FenceKind::Lsn | FenceKind::None => false,
+    };
     for (selected, schema_undecided) in facts.selected {
         collections.push(
             collection(
                 pair,
                 &request.limits,
-                (facts.is_logical, &facts.link),
+                ((facts.is_logical, is_fit), &facts.link),
                 selected,
                 schema_undecided,
             )
@@ -212,7 +218,7 @@ pub(crate) async fn plan(pair: &Pair, request: &Request, key_hash_id: Option<Str
 async fn collection(
     pair: &Pair,
     limits: &Limits,
-    (is_logical, link): (bool, &Result<(), String>),
+    ((is_logical, is_fit), link): ((bool, bool), &Result<(), String>),
     mut selected: Selected,
     schema_undecided: String,
 ) -> PlannedCollection {
@@ -244,7 +250,7 @@ async fn collection(
     {
         planned.schema.clear();
         Work::Skipped(format!("not_replicated: {reason}"))
-    } else if is_logical && pair.fence != FenceKind::Canary {
+    } else if is_logical && !is_fit {
         // Without the right fence, what is only in flight could be confirmed.
         planned.schema.clear();
         Work::NotVerified(

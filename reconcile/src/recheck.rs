@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use stores::{
     Class, Collection, Compare, DIGESTS_PER_READ_MAX, End, KEYS_PER_READ_MAX, Key, Position, ReadRequest, Reading,
-    Readings, Recipe, Relation, Reread, StoreError, Trouble,
+    Readings, Recipe, Relation, Reread, Role, StoreError, Trouble,
 };
 
 use crate::link::Link;
@@ -22,6 +22,9 @@ use crate::{FenceKind, Limits, Pair, State};
 /// After a fence has timed out, the following ones of the run wait for this part of the patience only, until one is passed: a dead
 /// link must not cost its patience once for each batch of keys.
 const HURRIED: u32 = 10;
+
+/// A fence by time waits so many times the lag.
+const TIME_OVER_LAG: u32 = 10;
 
 /// Looks at the primary while a fence by time is waited for.
 const LOOKS_BETWEEN: usize = 6;
@@ -208,6 +211,7 @@ impl Recheck<'_> {
     /// behind the wait. So the primary is looked at in between too, at instants that nobody can keep in step with.
     async fn timed(&self, keys: &[Key]) -> Result<Bracket, Broken> {
         let first = self.read(&self.pair.primary, self.primary, keys).await?;
+        let point = self.told_point().await;
         let mut between = Vec::with_capacity(LOOKS_BETWEEN);
         let mut left = self.limits.time_fence;
         for look in (1..=LOOKS_BETWEEN).rev() {
@@ -218,7 +222,14 @@ impl Recheck<'_> {
             between.push(self.read(&self.pair.primary, self.primary, keys).await?);
         }
         tokio::time::sleep(left).await;
+        let needed = self.time_was_enough(point).await?;
         let secondary = self.read(&self.pair.secondary, self.secondary, keys).await?;
+        if needed.is_some_and(|point| secondary.position.is_none_or(|position| position < point)) {
+            return Err(Broken::Again(format!(
+                "the reading at site {} is not proved to be of so late a time",
+                self.pair.secondary.site
+            )));
+        }
         let again = self.read(&self.pair.primary, self.primary, keys).await?;
         let is_same = first.instance == again.instance
             && between
@@ -237,6 +248,63 @@ impl Recheck<'_> {
             secondary,
             again,
         })
+    }
+
+    /// A point of the primary, where both ends have such; where the primary gives none after all, time has to be vouched for otherwise.
+    async fn told_point(&self) -> Option<Position> {
+        let (primary, secondary) = (&self.pair.primary, &self.pair.secondary);
+        let fence = primary.fence.as_ref().filter(|_| secondary.fence.is_some())?;
+        asked(self.limits, &primary.site, || fence.point()).await.0.ok()
+    }
+
+    /// Whether the time that was waited is more than the secondary is behind: time alone proves nothing of a copy that stands still. Gives the
+    /// position that its reading has to show, where positions tell; elsewhere the store's own lag does. A store that has neither is
+    /// taken at the word of whoever stated the time.
+    async fn time_was_enough(&self, point: Option<Position>) -> Result<Option<Position>, Broken> {
+        let end = &self.pair.secondary;
+        if let (Some(fence), Some(point)) = (&end.fence, point) {
+            let patience = self.fences.patience(self.limits.fence_patience);
+            if let Ok(is_passed) = passed(self.limits, &end.site, fence.as_ref(), point, patience).await {
+                self.fences.0.store(!is_passed, Ordering::Relaxed);
+                if is_passed {
+                    return Ok(Some(point));
+                }
+                let (wait, site) = (self.limits.time_fence, &end.site);
+                return Err(Broken::GiveUp(format!(
+                    "the fence timed out: site {site} is further behind than the {wait:?} of its fence by time, and {patience:?} more"
+                )));
+            }
+        }
+        let lag_max = self.limits.time_fence / TIME_OVER_LAG;
+        let lag = match &end.status {
+            None => None,
+            Some(status) => {
+                let status = asked(self.limits, &end.site, || status.status())
+                    .await
+                    .0
+                    .map_err(broken)?;
+                // What an end that takes writes tells is the lag of those that follow it. A figure of earlier says nothing of the time since.
+                let age_us = status
+                    .as_of_us
+                    .saturating_sub(status.lag_as_of_us.unwrap_or(status.as_of_us));
+                let age_us = u64::try_from(age_us).unwrap_or(0);
+                let lag_us = status.lag_us.map(|lag_us| lag_us.saturating_add(age_us));
+                lag_us.filter(|_| status.identity.role == Role::ReadOnly)
+            }
+        };
+        match lag.map(Duration::from_micros) {
+            Some(lag) if lag <= lag_max => Ok(None),
+            Some(lag) => Err(Broken::GiveUp(format!(
+                "site {} is {lag:?} behind by its own account, and its fence by time waits {:?}, which has to be {TIME_OVER_LAG} times as much",
+                end.site, self.limits.time_fence
+            ))),
+            None if end.fence.is_none() => Ok(None),
+            None => Err(Broken::GiveUp(format!(
+                "nothing tells how far site {} is behind, and time alone proves nothing of a copy that may stand still; GRANT pg_monitor lets \
+                 driftline see its lag",
+                end.site
+            ))),
+        }
     }
 
     async fn unfenced(&self, keys: &[Key]) -> Result<Bracket, Broken> {

@@ -57,6 +57,8 @@ pub(crate) struct Reading<'a> {
     pub(crate) scan: &'a Scan,
     pub(crate) part: &'a ScanPart,
     pub(crate) limits: &'a Limits,
+    /// Whether rows are kept, to be joined with those of the other side.
+    pub(crate) keeps_rows: bool,
 }
 
 /// What a whole pass gives.
@@ -159,7 +161,9 @@ impl Reading<'_> {
                 };
                 *sum = sum.merge(row, mode);
             }
-            spill.take(self.scans.file_of(bucket), &key, digest)?;
+            if self.keeps_rows {
+                spill.take(self.scans.file_of(bucket), &key, digest)?;
+            }
         }
         let files = spill.end()?;
         // When all is read: what began to lead elsewhere meanwhile is noticed before anything counts.

@@ -161,7 +161,7 @@ pub(crate) async fn rows(
 }
 
 /// The parts of one side, as they are now.
-async fn parts(end: &End, limits: &Limits, side: &Collection) -> Result<Vec<ScanPart>, String> {
+pub(crate) async fn parts(end: &End, limits: &Limits, side: &Collection) -> Result<Vec<ScanPart>, String> {
     let scanned = scanned(end).map_err(failed)?;
     let wanted = parts_wanted(side);
     let parts = asked(limits, &end.site, || scanned.parts(side, wanted)).await.0;

@@ -67,6 +67,19 @@ impl Resolved {
         })
     }
 
+    /// What each pass over the primary gave for a bucket.
+    pub(crate) fn primary(&self, index: u32) -> Vec<ChunkDigest> {
+        let bucket = self.bucket(index);
+        bucket.passes.iter().map(|[primary, _]| primary.digest).collect()
+    }
+
+    /// The most tries that a part took, and when the first of them was read; `now_us` where there is none.
+    pub(crate) fn read(&self, now_us: i64) -> (u64, i64) {
+        let parts = || self.parts.iter().map(|(part, _)| part);
+        let attempts = parts().map(|part| part.attempts).max().unwrap_or(0);
+        (attempts, parts().map(|part| part.read_at_us).min().unwrap_or(now_us))
+    }
+
     /// One bucket: its digests and files, in each pass.
     fn bucket(&self, index: u32) -> Bucket {
         let column = |pass: u32, side: Side| {
@@ -106,9 +119,7 @@ impl Comparison<'_> {
             return Err(Stop::Failed("unsupported: only buckets are scanned".to_owned()));
         };
         let bucket = resolved.bucket(index);
-        let reads = resolved.parts.iter().map(|(part, _)| part);
-        chunk.attempts = reads.clone().map(|part| part.attempts).max().unwrap_or(0);
-        chunk.read_at_us = reads.map(|part| part.read_at_us).min().unwrap_or(chunk.read_at_us);
+        (chunk.attempts, chunk.read_at_us) = resolved.read(chunk.read_at_us);
         let Some(last) = bucket.passes.last() else {
             return Err(Stop::Failed("scan_incomplete: nothing was read".to_owned()));
         };

@@ -1,5 +1,8 @@
 //! What one process does for one pair: it plans, and it compares shards.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use futures::{StreamExt, TryStreamExt};
 use stores::{Collection, End, Identity, Relation, Role};
 use tokio_util::sync::CancellationToken;
@@ -14,6 +17,7 @@ use crate::pace::Pacer;
 use crate::plan::{self, Cut, Facts, Plan, PlannedCollection, RowPlan, Work};
 use crate::progress::{Event, Listener};
 use crate::recheck::{FenceMood, Recheck};
+use crate::recorded::Recorded;
 use crate::retry::asked;
 use crate::run_plan::Shard;
 use crate::scan_digest::Reading;
@@ -57,6 +61,8 @@ pub struct Session<'a> {
     pub(crate) link: Link,
     pub(crate) fences: FenceMood,
     pacer: Pacer,
+    /// By job, what an earlier run recorded: read once.
+    recorded: tokio::sync::Mutex<HashMap<usize, Arc<Recorded>>>,
 }
 
 impl std::fmt::Debug for Session<'_> {
@@ -83,6 +89,7 @@ impl<'a> Session<'a> {
             link: Link::default(),
             fences: FenceMood::default(),
             pacer: Pacer::default(),
+            recorded: tokio::sync::Mutex::default(),
         }
     }
 
@@ -285,6 +292,7 @@ impl<'a> Session<'a> {
             scan,
             part,
             limits: &plan.limits,
+            keeps_rows: plan.look == Look::All,
         };
         let read = tokio::select! {
             biased;
@@ -317,8 +325,10 @@ impl<'a> Session<'a> {
                     Some(keys.await?)
                 }
                 Look::Against { .. } => {
-                    let earlier = Earlier::kept(work.local(), shard.job)?;
-                    Some(self.against(plan, piece, attempt, &earlier).await?)
+                    let recorded = self.recorded(plan, work, shard.job).await?;
+                    let scanned = scanned(plan, work, shard, piece).await?;
+                    let against = self.against(plan, piece, attempt, &recorded, scanned.as_ref());
+                    Some(against.await?)
                 }
             };
             match narrow {
@@ -326,22 +336,28 @@ impl<'a> Session<'a> {
                 Some(false) => return Ok(false),
                 None => {}
             }
-            let (_, rows, ..) = compared(plan, piece.collection)?;
-            let scanned = match &rows.cut {
-                Cut::Scans(scans) => {
-                    let bucket = |chunk: u64| u32::try_from(chunk).unwrap_or(u32::MAX);
-                    let first = scans.file_of(bucket(piece.chunks.start));
-                    let last = scans.file_of(bucket(piece.chunks.end.saturating_sub(1)));
-                    let parts = work.scanned(shard, |number| (first..=last).contains(&number)).await?;
-                    Some(Resolved::new(rows, scans, parts))
-                }
-                Cut::Ranges(_) | Cut::Buckets(_) => None,
-            };
+            let scanned = scanned(plan, work, shard, piece).await?;
             if !self.piece(plan, &disclosure, piece, attempt, scanned.as_ref()).await? {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// What the earlier run that a plan rests on recorded of the side that is not asked.
+    async fn recorded(&self, plan: &Plan, work: &Workplace, job: usize) -> Result<Arc<Recorded>, ReconcileError> {
+        let mut known = self.recorded.lock().await;
+        if let Some(known) = known.get(&job) {
+            return Ok(Arc::clone(known));
+        }
+        let (plan, local) = (plan.clone(), work.local().to_owned());
+        // It reads a file for as long as seconds.
+        let read =
+            tokio::task::spawn_blocking(move || Recorded::read(&Earlier::kept(&local, job)?, &plan, &local)).await;
+        let read = read.map_err(|error| ReconcileError::Corrupt(format!("the record was not read: {error}")))??;
+        let read = Arc::new(read);
+        known.insert(job, Arc::clone(&read));
+        Ok(read)
     }
 
     /// Compares the chunks of one piece that are not committed; `false`: the run was asked to end before.
@@ -453,6 +469,24 @@ impl<'a> Session<'a> {
         }
         None
     }
+}
+
+/// What was read of the collection of a piece, if it is scanned, with those of its files that the piece needs.
+async fn scanned(
+    plan: &Plan,
+    work: &Workplace,
+    shard: &Shard,
+    piece: &Piece,
+) -> Result<Option<Resolved>, ReconcileError> {
+    let (_, rows, ..) = compared(plan, piece.collection)?;
+    let Cut::Scans(scans) = &rows.cut else {
+        return Ok(None);
+    };
+    let bucket = |chunk: u64| u32::try_from(chunk).unwrap_or(u32::MAX);
+    let first = scans.file_of(bucket(piece.chunks.start));
+    let last = scans.file_of(bucket(piece.chunks.end.saturating_sub(1)));
+    let parts = work.scanned(shard, |number| (first..=last).contains(&number)).await?;
+    Ok(Some(Resolved::new(rows, scans, parts)))
 }
 
 /// A collection of the plan whose rows are compared, with what there is of it on both sides.

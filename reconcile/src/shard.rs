@@ -41,7 +41,7 @@ pub(crate) fn shards(plan: &Plan) -> Vec<Cutting> {
     let mut shared_rows = 0u64;
     for (collection, planned) in plan.collections.iter().enumerate() {
         let Some(rows) = planned.rows() else { continue };
-        if let (Cut::Scans(scans), Look::All) = (&rows.cut, &plan.look) {
+        if let (Cut::Scans(scans), Look::All | Look::Against { .. }) = (&rows.cut, &plan.look) {
             let parts = scans.scans(collection);
             shards.extend(parts.map(|scan| (Stage::Digest(scan), Vec::new())));
             shards.extend(pieces(

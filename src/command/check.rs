@@ -484,7 +484,7 @@ fn site_words(site: &SiteReport, lines: &mut Vec<String>) {
         if status.is_logical {
             lines.push(
                 "    takes part in logical replication: its tables are verified where relation = \"replicating\" is stated and the same \
-                 subscription brings driftline.canary"
+                 subscription brings driftline.canary; without canaries, where fence = { time = ... } is stated too"
                     .to_owned(),
             );
         }

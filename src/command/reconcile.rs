@@ -135,6 +135,9 @@ pub(crate) async fn compare(
     let (opened, resumed) = match &args.resume {
         Some(run_id) => {
             let workplace = workplace_of(context, run_id).await?;
+            if narrow::is_against(workplace.plan()) {
+                return narrow::go_on_against(context, &workplace, &stop).await;
+            }
             let opened = reopen(context, &units, &workplace, &stop, &mut compared).await?;
             (opened, Some(workplace))
         }
@@ -222,12 +225,34 @@ async fn workplace_of(context: &Context, run_id: &str) -> Result<Workplace, Fail
     }
     let local = context.output.join("_work").join(run_id);
     if !local.is_dir() {
-        return Err(Failure::refused(anyhow!(
-            "there is no run {run_id} in {}",
-            context.output.display()
-        )));
+        let output = context.output.display();
+        return Err(Failure::refused(match evidence(context, Some(run_id)) {
+            Some(_) => without_work(context, run_id),
+            None => anyhow!("there is no run {run_id} in {output}"),
+        }));
     }
     Ok(Workplace::open(journal::Place::folder(&local), local).await?)
+}
+
+/// The newest reconciliation that the tables of the output folder have, or this one.
+fn evidence(context: &Context, run_id: Option<&str>) -> Option<String> {
+    // Tables that cannot be read have no run: then the work is missing all the same.
+    let runs = reports::runs::latest_runs(&context.output, reports::tables::Span::ALL).ok()?;
+    let is_wanted = |run: &reports::tables::RunRow| {
+        run.kind == reports::tables::RunKind::Reconcile && run_id.is_none_or(|id| run.run_id == id)
+    };
+    // The IDs sort by time.
+    runs.into_iter().filter(is_wanted).map(|run| run.run_id).max()
+}
+
+/// What remains of a run of which only the tables were kept, and what can be done.
+fn without_work(context: &Context, run_id: &str) -> anyhow::Error {
+    let output = context.output.display();
+    anyhow!(
+        "of run {run_id} only the tables are left in {output}: its work, {output}/_work/{run_id}, is not there, and nothing else has the keys, the \
+         recipe and the digests that another look needs. What it found stands in {output}/divergences and {output}/coverage (where run_id = \
+         '{run_id}'). To look again, bring that folder back from where the run was made, or compare anew: `driftline reconcile run`"
+    )
 }
 
 /// 1 beats 3, and both beat 0.

@@ -1,5 +1,10 @@
 //! Checks of meaning that no single type can make: names that must exist elsewhere in the file.
 
+use std::time::Duration;
+
+use reconcile::TIME_FENCE_MIN;
+use stores::aurora::FenceChoice;
+
 use super::spans::Spans;
 use super::{Clock, Config, ConfigError, Connection, Dataset, Tables};
 
@@ -74,6 +79,16 @@ fn connection_sites(
     };
     if let Err(problem) = checked {
         return Err(spans.fault(&base, format!("connection `{name}`: {problem}")));
+    }
+    if let Connection::Aurora(aurora) = connection
+        && let Some(FenceChoice::Time(wait)) = aurora.fence
+        && Duration::try_from(wait).map_or(true, |wait| wait < TIME_FENCE_MIN)
+    {
+        let path = [&base[..], &["fence", "time"]].concat();
+        return Err(spans.fault(
+            &path,
+            format!("connection `{name}`: a fence by time waits {TIME_FENCE_MIN:?} at least, and ten times the worst lag of the last hour"),
+        ));
     }
     if sites.len() < 2 {
         return Err(spans

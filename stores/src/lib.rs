@@ -84,3 +84,23 @@ pub struct End {
     /// What was asked of this end, where requests are paid for.
     pub meter: Option<Arc<Meter>>,
 }
+
+impl End {
+    /// An end that can be told apart from others, and nothing else. Whoever makes it adds what it can do.
+    pub fn new(site: impl Into<String>, identify: Arc<dyn Identify>) -> Self {
+        Self {
+            site: site.into(),
+            identify,
+            catalog: None,
+            status: None,
+            canary_writer: None,
+            canary_reader: None,
+            ranged: None,
+            scanned: None,
+            reread: None,
+            fence: None,
+            compare: None,
+            meter: None,
+        }
+    }
+}

@@ -288,6 +288,163 @@ async fn a_side_is_compared_with_what_was_recorded_of_the_one_that_is_gone() {
     assert!(of("public.late").starts_with("not_recorded"), "{shapes}");
 }
 
+/// A log without a key: its rows are what they hold.
+const KEYLESS: &str = "create table public.log (at timestamptz, who text, what text);
+                       insert into public.log select timestamptz '2026-01-01' + i * interval '1 second', 'w' || i % 7, 'did ' || i
+                       from generate_series(1, 3000) i;
+                       insert into public.log select * from public.log where what = 'did 5'";
+
+fn digest_of(key: &Value) -> String {
+    let json: Value = serde_json::from_str(text(key, "key")).expect("a key is JSON");
+    text(&json, "row_digest").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_without_a_key_are_explained_and_looked_at_again_by_their_digests() {
+    let story = Story::start(KEYLESS).await;
+    story.pair.promote().await.expect("promote");
+    at(
+        story.pair.standby(),
+        "delete from public.log where what = 'did 7'; insert into public.log values ('2026-02-02', 'nobody', 'was here');
+         delete from public.log where ctid in (select ctid from public.log where what = 'did 5' limit 1)",
+    )
+    .await;
+    let found = json(&story, &["reconcile", "run"], 1);
+    let run_id = text(&found["results"][0], "run_id").to_owned();
+    let keys = found["results"][0]["keys"].as_array().expect("keys");
+    let by_class = |class: &str| {
+        let of_class: Vec<_> = keys.iter().filter(|key| key["class"] == class).collect();
+        assert_eq!(of_class.len(), 1, "{class}: {found}");
+        digest_of(of_class[0])
+    };
+    let (gone, twice) = (by_class("missing_on_secondary"), by_class("duplicate"));
+    by_class("missing_on_primary");
+
+    // By the digest alone, and by what the run printed.
+    let told = json(&story, &["explain", &run_id, &twice], 1);
+    let result = &told["results"][0];
+    assert_eq!(text(&result["found"], "class"), "duplicate", "{told}");
+    assert_eq!(text(&result["now"], "class"), "duplicate", "{told}");
+    assert!(text(&result["now"], "detail").contains("2 copies"), "{told}");
+    let printed = serde_json::json!({ "row_digest": gone }).to_string();
+    let shown = story.run(&["explain", &run_id, &printed, "--rows"]).expect(1).stdout;
+    assert!(shown.contains("did 7") && shown.contains("(no row)"), "{shown}");
+
+    let again = json(&story, &["reconcile", "run", "--recheck", &run_id], 1);
+    assert_eq!(again["results"][0]["confirmed"], 3, "{again}");
+    // Repaired, but for the row too many.
+    at(
+        story.pair.standby(),
+        "insert into public.log select timestamptz '2026-01-01' + i * interval '1 second', 'w' || i % 7, 'did ' || i
+         from (values (5), (7)) as v(i)",
+    )
+    .await;
+    let again = json(&story, &["reconcile", "run", "--recheck", &run_id], 1);
+    let result = &again["results"][0];
+    assert_eq!(
+        (&result["confirmed"], &result["transient"]),
+        (&1.into(), &2.into()),
+        "{again}"
+    );
+    let repaired = json(&story, &["explain", &run_id, &gone], 0);
+    assert_eq!(text(&repaired["results"][0]["now"], "state"), "equal", "{repaired}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_without_a_key_are_compared_with_what_was_recorded_and_a_stopped_run_goes_on() {
+    let story = Story::start(&format!("{TABLES}; {KEYLESS}")).await;
+    let before = json(&story, &["reconcile", "run"], 0);
+    let run_id = text(&before["results"][0], "run_id").to_owned();
+    story.pair.promote().await.expect("promote");
+    let proxy = story.pair.proxy_to(story.pair.primary()).expect("start a proxy");
+    proxy.cut();
+    story.write_config(&story.config_of(story.pair.primary(), proxy.port(), story.pair.standby().port()));
+    let run = |args: &[&str], code| json(&story, &[&["--writers", "b", "reconcile", "run"], args].concat(), code);
+    // Nothing was begun; what goes on with it compares everything.
+    let stopped = run(&["--against", &run_id, "--time-budget", "1ms"], 3);
+    assert_eq!(stopped["complete"], false, "{stopped}");
+    let stopped_id = text(&stopped["results"][0], "run_id").to_owned();
+    let resumed = run(&["--resume", &stopped_id], 0);
+    assert_eq!(text(&resumed["results"][0], "run_id"), stopped_id);
+    assert!(
+        text(&resumed, "narrow").contains(&format!("what run {run_id} read there")),
+        "{resumed}"
+    );
+    let collections = resumed["results"][0]["collections"].as_array().expect("collections");
+    for name in ["public.log", "public.orders", "public.other"] {
+        let one = collections
+            .iter()
+            .find(|one| one["collection"] == name)
+            .expect("the table");
+        assert_eq!(text(one, "state"), "verified", "{resumed}");
+    }
+    // A copy of a row is gone: nothing else is there to tell it by.
+    at(
+        story.pair.standby(),
+        "delete from public.log where ctid in (select ctid from public.log where what = 'did 5' limit 1)",
+    )
+    .await;
+    let differs = run(&["--against", &run_id], 3);
+    let log = differs["results"][0]["collections"]
+        .as_array()
+        .expect("collections")
+        .iter();
+    let log = log
+        .filter(|one| one["collection"] == "public.log")
+        .last()
+        .expect("the table");
+    assert!(text(log, "reason").contains("differs_from_record"), "{differs}");
+    assert_eq!(differs["results"][0]["confirmed"], 0, "{differs}");
+    // What rests on a record is no record itself, and a record of another run is none.
+    let refused = story
+        .run(&["--writers", "b", "reconcile", "run", "--against", &stopped_id])
+        .expect(2);
+    assert!(refused.stderr.contains(&run_id), "{}", refused.stderr);
+    let work = story.path("out").join("_work");
+    let differs_id = text(&differs["results"][0], "run_id");
+    let kept = |id: &str| work.join(id).join("earlier.0.journal");
+    let journal = work.join(differs_id).join("shop.a.journal");
+    std::fs::remove_file(kept(&stopped_id)).expect("remove the record");
+    std::fs::copy(&journal, kept(&stopped_id)).expect("put another one there");
+    let plan = work.join(&stopped_id);
+    for winner in ["digest", "resolve"] {
+        let _absent = std::fs::remove_dir_all(plan.join(winner));
+    }
+    let shard = ["--writers", "b", "reconcile", "shard", "--shard", "0", "--plan"];
+    let other = story.run(&[&shard[..], &[plan.to_str().expect("a path")]].concat());
+    assert!([2, 64].contains(&other.code), "{other:?}");
+    std::fs::write(kept(&stopped_id), b"damaged").expect("damage the record");
+    story
+        .run(&[&shard[..], &[plan.to_str().expect("a path")]].concat())
+        .expect(65);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_of_which_only_the_tables_were_kept_says_what_to_do() {
+    let story = parted().await;
+    let found = json(&story, &["reconcile", "run"], 1);
+    let run_id = text(&found["results"][0], "run_id").to_owned();
+    std::fs::remove_dir_all(story.path("out").join("_work")).expect("remove the work");
+    for run in [run_id.as_str(), "latest"] {
+        for args in [
+            vec!["explain", run, "7"],
+            vec!["reconcile", "run", "--recheck", run],
+            vec!["reconcile", "run", "--against", run],
+        ] {
+            let refused = story.run(&args).expect(2);
+            assert!(
+                refused.stderr.contains(&format!("_work/{run_id}"))
+                    && refused.stderr.contains("divergences")
+                    && refused.stderr.contains("driftline reconcile run"),
+                "{args:?}: {}",
+                refused.stderr
+            );
+        }
+    }
+    let unknown = story.run(&["explain", "0199-none", "7"]).expect(2);
+    assert!(unknown.stderr.contains("there is no run"), "{}", unknown.stderr);
+}
+
 /// By commit times alone: no column tells when a row changed.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_lost_written_anew_or_deleted_is_told_by_commit_times() {

@@ -238,3 +238,43 @@ async fn a_planted_difference_among_rows_in_flight_is_found() {
     assert_eq!(result["results"][0]["keys"][0]["key"], r#"{"id":123}"#);
     assert_eq!(result["results"][0]["keys"][0]["columns"][0], "note");
 }
+
+/// By configuration, time is the fence of a standby too; while that stands still, time proves nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fence_by_time_is_chosen_by_configuration_and_a_paused_standby_is_never_equal() {
+    let story = Story::start(TABLES).await;
+    let timed = |wait: &str| {
+        let connection = "[connection.db.aurora]\n";
+        let stated = format!("{connection}fence = {{ time = \"{wait}\" }}\n");
+        story.write_config(&story.config().replace(connection, &stated));
+    };
+    timed("9s");
+    let refused = story.run(&["reconcile", "run"]).expect(2);
+    assert!(refused.stderr.contains("10s at least"), "{}", refused.stderr);
+    timed("10s");
+    story.run(&["reconcile", "run"]).expect(0);
+    story.pair.pause_replay().await.expect("pause");
+    story
+        .pair
+        .primary()
+        .execute(DATABASE, "update public.hot set quantity = 1 where id = 7")
+        .await
+        .expect("write");
+    let paused = story.run(&["reconcile", "run", "--format", "json"]).expect(3).json();
+    let result = &paused["results"][0];
+    assert_eq!(
+        (&result["confirmed"], &result["unverified"]),
+        (&0.into(), &1.into()),
+        "{paused}"
+    );
+    story.pair.resume_replay().await.expect("resume");
+    let coverage =
+        reports::tables::read::<reports::tables::CoverageRow>(&story.path("out"), reports::tables::Span::ALL);
+    let rows: Vec<_> = coverage.expect("read").map(|row| row.expect("a row")).collect();
+    let hot = rows.iter().filter(|row| row.collection == "public.hot");
+    let fences: Vec<_> = hot.map(|row| row.fence.clone()).collect();
+    assert!(
+        !fences.is_empty() && fences.iter().all(|fence| format!("{fence:?}").contains("ime")),
+        "{fences:?}"
+    );
+}

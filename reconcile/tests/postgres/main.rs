@@ -3,6 +3,7 @@
 mod logical;
 mod setup;
 mod tables;
+mod timed;
 
 use std::time::Duration;
 

@@ -7,7 +7,9 @@ use lab::{LogicalPair, PgOptions, PgPair, PgServer, Planted, Workload, WorkloadO
 use reconcile::{
     Divergence, FenceKind, Frame, KeyDisclosure, Limits, Pair, Request, Selected, Settings, State, Stop, Summary,
 };
-use stores::aurora::{Auth, CanaryPlace, Config, Endpoint, Endpoints, InitSpec, Readable, Tls, open, open_logical};
+use stores::aurora::{
+    Auth, CanaryPlace, Config, Endpoint, Endpoints, InitSpec, Readable, Tls, open, open_logical, open_subscribed,
+};
 use stores::secret::Secret;
 use stores::{Collection, End, Relation};
 
@@ -38,6 +40,7 @@ impl Shop {
             tls: Tls::CaFile(pair.primary().ca_file()),
             canary: CanaryPlace::default(),
             relation: None,
+            fence: None,
             writers: None,
             sites: BTreeMap::from([
                 ("use1".to_owned(), endpoints(pair.primary().port())),
@@ -85,6 +88,14 @@ impl Shop {
         Workload::start(self.pair.primary(), options).await.unwrap()
     }
 
+    /// The same ends, with time for a fence.
+    pub(crate) fn timed_ends(&self) -> Pair {
+        Pair {
+            fence: FenceKind::Time,
+            ..self.ends(Relation::Replicating)
+        }
+    }
+
     pub(crate) async fn shutdown(self) {
         self.pair.shutdown().await;
         drop(self.secret);
@@ -123,6 +134,7 @@ impl Copies {
                 database: "app".to_owned(),
             },
             relation: Some(Relation::Replicating),
+            fence: None,
             writers: None,
             sites: BTreeMap::from([
                 ("use1".to_owned(), endpoints(pair.publisher().port())),
@@ -153,6 +165,17 @@ impl Copies {
             secondary,
             relation: Relation::Replicating,
             fence: FenceKind::Canary,
+        }
+    }
+
+    /// The same copies where no canary comes by the subscription.
+    pub(crate) fn timed_ends(&self) -> Pair {
+        let [primary, secondary] = open_subscribed(&self.config, "use1", "usw2").unwrap();
+        Pair {
+            primary,
+            secondary,
+            relation: Relation::Replicating,
+            fence: FenceKind::Time,
         }
     }
 
@@ -192,6 +215,7 @@ impl Strangers {
             tls: Tls::CaFile(authorities),
             canary: CanaryPlace::default(),
             relation: Some(Relation::Independent),
+            fence: None,
             writers: None,
             sites: BTreeMap::from([
                 ("use1".to_owned(), endpoints(servers[0].port())),

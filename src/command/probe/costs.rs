@@ -3,13 +3,12 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use anyhow::Context as _;
 use probes::{Metrics, Route};
-use reports::cost::{Charge, PRICES_2026_11, Prices, Spent, spent, write_costs};
+use reports::cost::{Charge, Prices, Spent, spent, write_costs};
 use reports::tables::TableError;
 use stores::Meter;
 
-use crate::command::Context;
+use crate::command::{Context, prices};
 use crate::exit::Failure;
 use crate::run::Run;
 
@@ -41,19 +40,10 @@ impl Metered {
 impl Costs {
     /// The costs of what `metered` counts, by the configured price list or the one that driftline comes with.
     pub(super) fn of(context: &Context, run: &Run, metered: Vec<Metered>) -> Result<Self, Failure> {
-        let prices = match &context.config.prices {
-            None => Prices::parse("prices-2026-11.toml", PRICES_2026_11),
-            Some(file) => {
-                let text = std::fs::read_to_string(file)
-                    .with_context(|| format!("read the prices in {}", file.display()))
-                    .map_err(Failure::refused)?;
-                Prices::parse(&file.display().to_string(), &text)
-            }
-        };
         Ok(Self {
             output: context.output.clone(),
             run_id: run.id.clone(),
-            prices: prices.context("the price list").map_err(Failure::refused)?,
+            prices: prices::load(context)?,
             metered: Mutex::new(metered),
         })
     }
@@ -112,7 +102,7 @@ impl Costs {
         Self {
             output: PathBuf::new(),
             run_id: String::new(),
-            prices: Prices::parse("prices-2026-11.toml", PRICES_2026_11).unwrap(),
+            prices: Prices::parse("prices-2026-11.toml", reports::cost::PRICES_2026_11).unwrap(),
             metered: Mutex::new(vec![Metered {
                 route,
                 site: "use1".to_owned(),

@@ -62,6 +62,9 @@ pub(super) async fn find(context: &Context, run: &str) -> Result<EarlierRun, Fai
             return Ok(found);
         }
     }
+    if let Some(id) = super::evidence(context, None) {
+        return Err(Failure::refused(super::without_work(context, &id)));
+    }
     Err(Failure::refused(anyhow!(
         "{} holds no run that came to a result; run `driftline reconcile run` first, or name the folder with --output",
         work.display()

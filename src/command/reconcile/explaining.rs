@@ -128,7 +128,7 @@ fn is_key(asked: &str, divergence: &Divergence, plan: &reconcile::Plan) -> bool 
     let Some(rows) = planned.and_then(|one| one.rows()) else {
         return false;
     };
-    let Ok(json) = serde_json::from_str::<Value>(&key.to_json(&rows.recipe.key_columns)) else {
+    let Ok(json) = serde_json::from_str::<Value>(&key.to_json(&rows.recipe.key_names())) else {
         return false;
     };
     if serde_json::from_str::<Value>(asked).is_ok_and(|asked| asked == json) {
@@ -201,10 +201,10 @@ async fn look(
             Some(event) => fork(event, &job, &ends.pair).await?,
             None => None,
         },
-        limits: Limits {
+        limits: job.limits(&Limits {
             rows_per_chunk: ROWS_UNCUT,
             ..Limits::default()
-        },
+        }),
     };
     let plan = session.plan(&request).await?.of_keys(&then.plan);
     // The end of a look that cannot be made is no refusal: the evidence is told all the same.

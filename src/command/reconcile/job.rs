@@ -1,7 +1,10 @@
 //! What is to be compared: each dataset over each pair of sites, and the ends of each pair.
 
+use std::time::Duration;
+
 use anyhow::anyhow;
 use reconcile::{FenceKind, Limits, NotSelected, Pair, Selected, Settings, Stop, Workplace};
+use stores::aurora::FenceChoice;
 use stores::{Collection, End, Identity, Relation, Role};
 
 use super::planning::check_settings;
@@ -28,6 +31,20 @@ impl Job<'_> {
     pub(super) fn about(&self) -> String {
         let primary = self.unit.primary();
         format!("dataset {}, {primary} against {}", self.dataset, self.secondary)
+    }
+
+    /// How long a fence by time waits, where one is stated.
+    fn time_fence(&self) -> Option<Duration> {
+        let FenceChoice::Time(wait) = self.unit.aurora()?.fence?;
+        Duration::try_from(wait).ok()
+    }
+
+    /// The bounds of this job, by those of its run.
+    pub(super) fn limits(&self, of_run: &Limits) -> Limits {
+        Limits {
+            time_fence: self.time_fence().unwrap_or(of_run.time_fence),
+            ..of_run.clone()
+        }
     }
 }
 
@@ -59,14 +76,6 @@ pub(super) async fn reopen<'a>(
     compared: &mut Compared,
 ) -> Result<Vec<Opened<'a>>, Failure> {
     let plan = workplace.plan();
-    if let Some(run) = plan.jobs.iter().find_map(|job| match &job.plan.look {
-        reconcile::Look::Against { run_id } => Some(run_id),
-        _ => None,
-    }) {
-        return Err(Failure::refused(anyhow!(
-            "a run against an earlier one cannot go on; begin it again with `driftline reconcile run --against {run}`"
-        )));
-    }
     for reason in &plan.not_compared {
         compared.missing(reason.clone());
     }
@@ -160,16 +169,32 @@ pub(super) async fn open(stated: Option<Relation>, job: &Job<'_>) -> Result<Ends
         }));
     }
     let relation = topology::relation(stated, &a, &b).map_err(|problem| Failure::refused(anyhow!(problem)))?;
+    let is_timed = job.time_fence().is_some();
+    let applies_a_log = a.lineage.is_some() && a.lineage == b.lineage;
+    if is_timed && relation == Relation::Replicating && b.role == Role::ReadOnly && !applies_a_log {
+        return Err(Failure::refused(anyhow!(
+            "fence = {{ time = ... }}: site {} takes no writes and does not follow site {}, so nothing tells how far it is; name the server that applies",
+            job.secondary,
+            unit.primary()
+        )));
+    }
     // A copy that replicates and takes writes applies transactions, and no log.
-    let logical = match (relation, b.role) {
-        (Relation::Replicating, Role::Writable) => unit.logical_ends(unit.primary(), job.secondary),
+    let logical = match (relation, b.role, is_timed) {
+        (Relation::Replicating, Role::Writable, false) => {
+            Some((unit.logical_ends(unit.primary(), job.secondary), FenceKind::Canary))
+        }
+        (Relation::Replicating, Role::Writable, true) => {
+            Some((unit.subscribed_ends(unit.primary(), job.secondary), FenceKind::Time))
+        }
         _ => None,
     };
+    let logical = logical.and_then(|(ends, fence)| Some((ends?, fence)));
     let (primary, secondary, fence) = match (logical, relation) {
-        (Some(ends), _) => {
+        (Some((ends, fence)), _) => {
             let [primary, secondary] = ends?;
-            (primary, secondary, FenceKind::Canary)
+            (primary, secondary, fence)
         }
+        (None, Relation::Replicating) if is_timed => (primary, reader, FenceKind::Time),
         (None, Relation::Replicating) => (primary, reader, FenceKind::Lsn),
         (None, Relation::Independent | Relation::Frozen) => {
             (primary, unit.writer_end(job.secondary).await?, FenceKind::None)

@@ -4,18 +4,21 @@ use std::collections::BTreeSet;
 
 use anyhow::anyhow;
 use journal::Place;
-use reconcile::{About, Earlier, Limits, LiveSide, NotSelected, Pair, RunPlan, Session, Stop, Workplace};
+use reconcile::{
+    About, Earlier, KeyDisclosure, Limits, LiveSide, Look, NotSelected, Pair, RunPlan, Session, Stop, Workplace,
+};
 use stores::Identity;
 
 use super::earlier::{EarlierRun, find, job_of_today, relation};
 use super::job::{Opened, collections, identity, open, select};
-use super::planning::planned;
+use super::planning::{check_settings, planned};
 use super::progress::Progress;
 use super::{Compared, Context, finish, key_secret};
 use crate::cli::ReconcileArgs;
 use crate::exit::{Exit, Failure};
 use crate::run::Run;
 use crate::selection::Selection;
+use crate::topology::Unit;
 use crate::{events, topology};
 
 /// No key is searched for, so no table is cut.
@@ -177,7 +180,10 @@ pub(super) async fn against(
     let (mut jobs, mut sessions, mut kept, mut identities) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (one, tell) in beside.iter().zip(&tell) {
         let session = Session::new(&one.pair, None, tell, stop.clone());
-        let plan = session.plan_against(one.earlier, &run.id, one.live.clone()).await?;
+        let mut plan = session.plan_against(one.earlier, &run.id, one.live.clone()).await?;
+        if context.config.defaults.reconcile.keys != KeyDisclosure::Plain {
+            plan.disclosure = KeyDisclosure::None;
+        }
         sessions.push((jobs.len(), session));
         jobs.push(reconcile::Job {
             plan,
@@ -196,15 +202,79 @@ pub(super) async fn against(
         event_id: None,
         sites: topology::sites(&context.config, &identities),
     };
-    let recorded: BTreeSet<&str> = jobs.iter().map(|job| job.plan.secondary_site.as_str()).collect();
-    compared.narrow = Some(format!(
-        "AGAINST A RECORD: {} is not asked; what is equal here is what run {} read there. Writes that came there later are not known.",
-        recorded.into_iter().collect::<Vec<_>>().join(", "),
-        found.id()
-    ));
     let plan = RunPlan::new(about, compared.not_compared.clone(), jobs);
+    compared.narrow = Some(of_record(&plan));
     let workplace = begin(context, plan, &kept).await?;
     finish(context, &workplace, sessions, stop, compared).await
+}
+
+/// What a reader has to know of a comparison with a record.
+fn of_record(plan: &RunPlan) -> String {
+    let recorded: BTreeSet<&str> = plan.jobs.iter().map(|job| job.plan.secondary_site.as_str()).collect();
+    let parents: BTreeSet<&str> = plan.jobs.iter().filter_map(|job| job.plan.look.parent()).collect();
+    format!(
+        "AGAINST A RECORD: {} is not asked; what is equal here is what run {} read there. Writes that came there later are not known.",
+        recorded.into_iter().collect::<Vec<_>>().join(", "),
+        parents.into_iter().collect::<Vec<_>>().join(", ")
+    )
+}
+
+/// Whether a run compares with a record.
+pub(super) fn is_against(plan: &RunPlan) -> bool {
+    plan.jobs
+        .iter()
+        .any(|job| matches!(job.plan.look, Look::Against { .. }))
+}
+
+/// The live site of a job that compares with a record, beside that record.
+///
+/// # Errors
+/// A refusal: the configuration compares other sites. Or nobody answers there.
+pub(super) async fn pair_of_record(
+    units: &[Unit<'_>],
+    planned: &reconcile::Job,
+    record: &Earlier,
+) -> Result<Pair, Failure> {
+    let job = job_of_today(units, planned)?;
+    let end = job.unit.writer_end(job.unit.primary()).await?;
+    Ok(record.pair(end)?)
+}
+
+/// Goes on with a comparison with a record: what is committed of it counts.
+pub(super) async fn go_on_against(context: &Context, workplace: &Workplace, stop: &Stop) -> Result<Compared, Failure> {
+    let plan = workplace.plan();
+    let mut compared = Compared::new();
+    for reason in &plan.not_compared {
+        compared.missing(reason.clone());
+    }
+    let units = topology::units(&context.config);
+    let mut opened = Vec::new();
+    for (at, planned) in plan.jobs.iter().enumerate() {
+        check_settings(context, plan, planned)?;
+        let record = Earlier::kept(workplace.local(), at)?;
+        let pair = tokio::select! {
+            biased;
+            () = stop.now.cancelled() => Err(Failure::from(reconcile::ReconcileError::Stopped)),
+            pair = pair_of_record(&units, planned, &record) => pair,
+        };
+        match pair.map_err(|failure| failure.context(format!("dataset {}", planned.dataset))) {
+            Ok(pair) => opened.push((at, pair, Progress::new(&planned.dataset))),
+            Err(failure) if failure.exit == Exit::Refused || plan.jobs.len() == 1 => return Err(failure),
+            Err(failure) => compared.missed(&failure),
+        }
+    }
+    let tell: Vec<_> = opened
+        .iter()
+        .map(|(_, _, progress)| |event: reconcile::Event| progress.tell(&event))
+        .collect();
+    let mut sessions = Vec::new();
+    for ((at, pair, _), tell) in opened.iter().zip(&tell) {
+        let session = Session::new(pair, None, tell, stop.clone());
+        session.admit(&plan.jobs[*at].plan).await?;
+        sessions.push((*at, session));
+    }
+    compared.narrow = Some(of_record(plan));
+    finish(context, workplace, sessions, stop, compared).await
 }
 
 /// One live side beside its record.

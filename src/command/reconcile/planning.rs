@@ -175,7 +175,7 @@ async fn plan_one(
             Some(event) => fork(event, job, &one.ends.pair).await?,
             None => None,
         },
-        limits: limits.clone(),
+        limits: job.limits(limits),
     };
     let plan = session.plan(&request).await;
     Ok(reconcile::Job {

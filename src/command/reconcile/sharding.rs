@@ -2,17 +2,17 @@
 
 use anyhow::{Context as _, anyhow};
 use journal::PlaceError;
-use reconcile::{ReconcileError, Session, Shard, Staged, Stop, Workplace};
+use reconcile::{Earlier, ReconcileError, Session, Shard, Staged, Stop, Workplace};
 use tokio_util::sync::CancellationToken;
 
 use super::job::{Job, Opened, jobs, open};
 use super::merging::workplace;
 use super::planning::check_settings;
 use super::progress::Progress;
-use super::{Context, key_secret};
+use super::{Context, key_secret, narrow};
 use crate::cli::ShardArgs;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::topology;
+use crate::topology::{self, Unit};
 
 /// What tells a worker of an array which one it is.
 const INDEX_VARIABLES: [&str; 2] = ["JOB_COMPLETION_INDEX", "AWS_BATCH_JOB_ARRAY_INDEX"];
@@ -45,6 +45,9 @@ async fn compare(context: &Context, workplace: &Workplace, shard: &Shard, stop: 
     let planned = &workplace.plan().jobs[shard.job];
     check_settings(context, workplace.plan(), planned).map_err(|failure| bad_plan(failure.error))?;
     let units = topology::units(&context.config);
+    if narrow::is_against(workplace.plan()) {
+        return against(&units, workplace, shard, stop).await;
+    }
     let (jobs, _) = jobs(&units, std::slice::from_ref(&planned.dataset))?;
     let job = of_plan(jobs, planned).map_err(|failure| bad_plan(failure.error))?;
     let secret = key_secret(context)?;
@@ -64,6 +67,24 @@ async fn compare(context: &Context, workplace: &Workplace, shard: &Shard, stop: 
     session.admit(&planned.plan).await.map_err(of_shard)?;
     let staged = session.shard(workplace, shard).await.map_err(of_shard)?;
     one.progress.end();
+    Ok(staged)
+}
+
+/// A shard of a comparison with a record: the site that is gone is not asked.
+async fn against(units: &[Unit<'_>], workplace: &Workplace, shard: &Shard, stop: Stop) -> Result<Staged, Failure> {
+    let planned = &workplace.plan().jobs[shard.job];
+    let record = Earlier::kept(workplace.local(), shard.job).map_err(of_shard)?;
+    let pair = tokio::select! {
+        biased;
+        () = stop.now.cancelled() => return Ok(Staged::Unfinished),
+        pair = narrow::pair_of_record(units, planned, &record) => pair.map_err(again)?,
+    };
+    let progress = Progress::new(&planned.dataset);
+    let tell = |event: reconcile::Event| progress.tell(&event);
+    let session = Session::new(&pair, None, &tell, stop);
+    session.admit(&planned.plan).await.map_err(of_shard)?;
+    let staged = session.shard(workplace, shard).await.map_err(of_shard)?;
+    progress.end();
     Ok(staged)
 }
 

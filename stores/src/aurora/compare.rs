@@ -22,9 +22,9 @@ impl Compare for RowCompare {
     }
 
     /// On a physical pair transaction IDs mean the same at both ends, so the first reading's snapshot tells what was in flight. That the
-    /// pair is physical shows in the secondary: it gave a position, so it replays a log; elsewhere there is nothing to guard by.
+    /// pair is physical shows in the secondary: it takes no writes, so it has no snapshot of its own; elsewhere there is nothing to guard by.
     fn guard(&self, first: &Readings, secondary: &Readings, again: &Readings, index: usize) -> Result<(), String> {
-        if secondary.position.is_none() {
+        if *self == Self::Physical && secondary.snapshot.is_some() {
             return Ok(());
         }
         let Some(snapshot) = &first.snapshot else {

@@ -27,11 +27,23 @@ pub struct Config {
     /// How the copies are related, when it cannot be detected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relation: Option<Relation>,
+    /// What proves that the secondary has passed a point of the primary, where it is not to be what the copies offer by themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<FenceChoice>,
     /// The sites that take writes, where they are not those of the whole configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub writers: Option<Vec<String>>,
     /// The endpoints of each site.
     pub sites: BTreeMap<String, Endpoints>,
+}
+
+/// `{ time = "1m" }`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum FenceChoice {
+    /// So long behind the look at the primary, the secondary is looked at: at least ten times the worst lag of the last hour. How far it is has to be
+    /// told all the same, by a position or by the store's own lag: without that, time proves nothing of a copy that stands still.
+    Time(jiff::SignedDuration),
 }
 
 /// The endpoints of one site.
@@ -273,6 +285,11 @@ mod tests {
         ] {
             assert_eq!(parsed(text).unwrap().auth, auth);
         }
+        let timed = parsed("fence = { time = \"90s\" }").unwrap();
+        assert_eq!(
+            timed.fence,
+            Some(FenceChoice::Time(jiff::SignedDuration::from_secs(90)))
+        );
         for (text, tls) in [
             ("tls = \"disable\"", Tls::Disable),
             ("tls = { ca_file = \"/ca.pem\" }", Tls::CaFile("/ca.pem".into())),
@@ -288,7 +305,7 @@ mod tests {
     #[test]
     fn what_is_printed_can_be_read_again_and_holds_no_secret() {
         let config = parsed(
-            "auth = { password = { env = \"PATH\" } }\ntls = { ca_file = \"/ca.pem\" }\nrelation = \"frozen\"\nwriters = [\"use1\"]",
+            "auth = { password = { env = \"PATH\" } }\ntls = { ca_file = \"/ca.pem\" }\nrelation = \"frozen\"\nfence = { time = \"1m\" }\nwriters = [\"use1\"]",
         )
         .unwrap();
         let printed = toml::to_string(&config).unwrap();
@@ -325,6 +342,8 @@ mod tests {
             "tls = \"off\"",
             "canary = { databse = \"x\" }",
             "relation = \"replicated\"",
+            "fence = \"time\"",
+            "fence = { tiem = \"1m\" }",
         ] {
             assert!(parsed(head).is_err(), "{head}");
         }

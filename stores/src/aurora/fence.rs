@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::time::Instant;
 use tokio_postgres::types::PgLsn;
 
-use super::tables::Tables;
+use super::poll::until;
+use super::tables::{Fencing, Tables};
 use crate::{Fence, Position, Result, StoreError};
 
 /// The end of the log, with the sizes that tell where it has headers.
@@ -21,9 +21,6 @@ const REPLAYED: &str = "select pg_catalog.pg_is_in_recovery(), pg_catalog.pg_las
 const PAGE_HEADER_BYTES: u64 = 24;
 /// Header of the first page of a segment.
 const SEGMENT_HEADER_BYTES: u64 = 40;
-/// Between two polls, at first and at most.
-const SPACING_MIN: Duration = Duration::from_millis(2);
-const SPACING_MAX: Duration = Duration::from_millis(100);
 
 /// The end of the last record at or before `point`. On a page boundary the insert position is already behind the header of a page
 /// that has no record yet, and replay stays short of it until there is one.
@@ -60,14 +57,16 @@ impl Fence for Tables {
 
     async fn wait(&self, point: Position, patience: Duration) -> Result<bool> {
         let tried = "wait for a fence point";
-        let deadline = Instant::now() + patience;
         let lease = self.lease().await?;
         if let Some(marks) = self.fencing.marks() {
             return marks.wait(&lease, self.site(), point, patience).await;
         }
+        if let Fencing::Slots(slots) = &self.fencing {
+            let is_applied = || async { Ok(slots.applied().await?.is_some_and(|applied| applied >= point)) };
+            return until(patience, is_applied).await;
+        }
         let failed = |error| lease.trouble(tried, error);
-        let mut spacing = SPACING_MIN;
-        loop {
+        let is_passed = || async {
             let rows = lease.query_typed(REPLAYED, &[]).await.map_err(failed)?;
             let Some(row) = rows.first() else {
                 return Err(StoreError::Corrupt(self.trouble(tried, "no answer")));
@@ -82,16 +81,9 @@ impl Fence for Tables {
                 ));
             }
             let replayed: Option<PgLsn> = row.try_get(1).map_err(failed)?;
-            if replayed.is_some_and(|replayed| u64::from(replayed) >= point.0) {
-                return Ok(true);
-            }
-            let now = Instant::now();
-            if now >= deadline {
-                return Ok(false);
-            }
-            tokio::time::sleep(spacing.min(deadline - now)).await;
-            spacing = (spacing * 2).min(SPACING_MAX);
-        }
+            Ok(replayed.is_some_and(|replayed| u64::from(replayed) >= point.0))
+        };
+        until(patience, is_passed).await
     }
 }
 

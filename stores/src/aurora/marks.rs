@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
-use tokio::time::Instant;
 
+use super::poll::until;
 use super::quote::literal;
 use super::session::Lease;
 use crate::{Canary, CanaryWriter, Position, Result, StoreError, Trouble, WriteOutcome};
@@ -17,9 +17,6 @@ use crate::{Canary, CanaryWriter, Position, Result, StoreError, Trouble, WriteOu
 const STREAM: &str = "reconcile-fence";
 /// Marks that one point may try to write: another run may take the slot.
 const TRIES_MAX: u32 = 5;
-/// Between two polls, at first and at most.
-const SPACING_MIN: Duration = Duration::from_millis(2);
-const SPACING_MAX: Duration = Duration::from_millis(100);
 
 /// Which tables of a subscriber are brought by the one subscription that brings the canaries, and by no other: by object ID.
 ///
@@ -104,10 +101,8 @@ impl Marks {
     /// Waits until this end shows the mark of `point`.
     pub(crate) async fn wait(&self, lease: &Lease, site: &str, point: Position, patience: Duration) -> Result<bool> {
         const TRIED: &str = "wait for a fence mark";
-        let deadline = Instant::now() + patience;
         let sql = format!("select m.seq from {} as m", self.shown());
-        let mut spacing = SPACING_MIN;
-        loop {
+        let is_shown = || async {
             let rows = lease
                 .query_typed(&sql, &[])
                 .await
@@ -115,16 +110,9 @@ impl Marks {
             let Some(row) = rows.first() else {
                 return Err(StoreError::Corrupt(Trouble::new(site, TRIED, "no answer")));
             };
-            if position_in(lease, row, 0, TRIED)? >= point {
-                return Ok(true);
-            }
-            let now = Instant::now();
-            if now >= deadline {
-                return Ok(false);
-            }
-            tokio::time::sleep(spacing.min(deadline - now)).await;
-            spacing = (spacing * 2).min(SPACING_MAX);
-        }
+            Ok(position_in(lease, row, 0, TRIED)? >= point)
+        };
+        until(patience, is_shown).await
     }
 }
 

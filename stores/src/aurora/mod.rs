@@ -23,6 +23,7 @@ mod multixact;
 mod open;
 mod part;
 mod pins;
+mod poll;
 mod quote;
 mod ranged;
 mod recipe;
@@ -32,6 +33,7 @@ mod scanned;
 mod send;
 mod session;
 mod shape;
+mod slots;
 mod split;
 mod status;
 mod table;
@@ -43,10 +45,10 @@ mod url;
 
 use std::sync::Arc;
 
-pub use config::{Auth, CanaryPlace, Config, Endpoint, Endpoints, Tls};
+pub use config::{Auth, CanaryPlace, Config, Endpoint, Endpoints, FenceChoice, Tls};
 pub use filter::check_filter;
 pub use init::{InitSpec, InitStep, Readable, check_canary, init, init_sql};
-pub use open::{open, open_logical};
+pub use open::{open, open_logical, open_subscribed};
 pub use url::Url;
 
 use crate::{CanaryReader, CanaryWriter, Identify, Result, Status, StoreError, Trouble};

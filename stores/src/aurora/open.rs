@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::compare::RowCompare;
 use super::marks::Marks;
+use super::slots::Slots;
 use super::tables::{Fencing, Tables};
 use super::{Config, Connection, Endpoint};
 use crate::{Catalog, End, Fence, Ranged, Reread, Result, Scanned, StoreError, Trouble};
@@ -53,11 +54,26 @@ pub fn open_logical(config: &Config, publisher: (&str, Endpoint), subscriber: (&
     ])
 }
 
+/// A publisher and its subscriber, by site, whose publication carries no canary: how far the subscriber is, the publisher's slots tell. It is read
+/// where it applies, at its writer endpoint.
+///
+/// # Errors
+/// As [`Connection::new`].
+pub fn open_subscribed(config: &Config, publisher: &str, subscriber: &str) -> Result<[End; 2]> {
+    let from = Connection::new(config, publisher, Endpoint::Writer)?;
+    let to = Connection::new(config, subscriber, Endpoint::Writer)?;
+    let slots = Arc::new(Slots::new(Arc::clone(&from.sessions)));
+    let publishes = Tables::new(Arc::clone(&from.sessions), Fencing::Log);
+    let subscribes = Tables::new(Arc::clone(&to.sessions), Fencing::Slots(slots));
+    Ok([
+        end(publisher, from, publishes, RowCompare::Logical),
+        end(subscriber, to, subscribes, RowCompare::Logical),
+    ])
+}
+
 fn end(site: &str, connection: Connection, tables: Tables, compare: RowCompare) -> End {
     let tables = Arc::new(tables);
     End {
-        site: site.to_owned(),
-        identify: connection.identify,
         catalog: Some(Arc::clone(&tables) as Arc<dyn Catalog>),
         status: Some(connection.status),
         canary_writer: Some(connection.canary_writer),
@@ -67,6 +83,6 @@ fn end(site: &str, connection: Connection, tables: Tables, compare: RowCompare) 
         reread: Some(Arc::clone(&tables) as Arc<dyn Reread>),
         fence: Some(tables as Arc<dyn Fence>),
         compare: Some(Arc::new(compare)),
-        meter: None,
+        ..End::new(site, connection.identify)
     }
 }

@@ -50,10 +50,11 @@ impl Tables {
                 at,
             );
         }
+        let applied = self.fencing.applied().await?;
         let before = self.before(&lease, lease.query_typed(BEFORE, &[]).await, tried)?;
         // In statements behind this one everything is visible that was when it was answered: so a mark that it shows proves the counts.
         let mark = match self.fencing.marks() {
-            None => None,
+            None => before.if_writable(applied),
             Some(marks) => {
                 let sql = format!("select m.seq from {} as m", marks.shown());
                 let shown = lease.query_typed(&sql, &[]).await;

@@ -19,9 +19,11 @@ use crate::{
     Result, Row, RowDigest, RowHasher, Snapshot, StoreError, bytes_digest,
 };
 
-/// Before the rows: whether this end replays, how far it has, and what was committed if it does not.
+/// Before the rows: whether this end replays, how far it has, and what was committed if it does not. Aurora's copies follow its storage, and it
+/// refuses to tell where replay stands.
 pub(crate) const BEFORE: &str = "select pg_catalog.pg_is_in_recovery(), \
-     case when pg_catalog.pg_is_in_recovery() then pg_catalog.pg_last_wal_replay_lsn() end, \
+     case when pg_catalog.pg_is_in_recovery() and not exists (select from pg_catalog.pg_proc where proname = 'aurora_version') \
+     then pg_catalog.pg_last_wal_replay_lsn() end, \
      case when not pg_catalog.pg_is_in_recovery() then pg_catalog.pg_current_snapshot()::pg_catalog.text end";
 /// After the rows: a promotion in between makes the reading worthless, for both histories then use the same transaction IDs.
 pub(crate) const AFTER: &str = "select pg_catalog.pg_is_in_recovery()";
@@ -58,6 +60,7 @@ impl Reread for Tables {
                 marks.shown()
             ),
         };
+        let applied = self.fencing.applied().await?;
         let mut hashing = Hashing::of(request.recipe);
         // Three statements, three snapshots, in this order: nothing stays open between them.
         let (before, rows, after) = futures::join!(
@@ -67,6 +70,7 @@ impl Reread for Tables {
         );
         let before = self.before(&lease, before, &tried)?;
         let (mut rows, mark) = rows?;
+        let mark = mark.or(before.if_writable(applied));
         self.same_role(&lease, &before, after, &tried)?;
         if let Some(snapshot) = &before.snapshot {
             super::multixact::resolve(&lease, &mut rows, snapshot).await;
@@ -85,6 +89,13 @@ pub(crate) struct Before {
     is_in_recovery: bool,
     pub(crate) position: Option<Position>,
     pub(crate) snapshot: Option<Snapshot>,
+}
+
+impl Before {
+    /// What a subscriber applied says nothing of a standby of it.
+    pub(crate) fn if_writable(&self, applied: Option<Position>) -> Option<Position> {
+        applied.filter(|_| !self.is_in_recovery)
+    }
 }
 
 /// One key as it comes together.

@@ -12,8 +12,9 @@ use super::key_type::KeyColumn;
 use super::marks::{CARRIED, Marks, NOT_CARRIED};
 use super::quote::{ident, literal};
 use super::session::{Lease, Sessions};
+use super::slots::{NOT_BROUGHT, Slots};
 use super::table::Table;
-use crate::{Catalog, Collection, Counter, Result, StoreError, Trouble};
+use crate::{Catalog, Collection, Counter, Position, Result, StoreError, Trouble};
 
 /// What tells how far a reading reaches.
 #[derive(Debug, Clone)]
@@ -24,13 +25,23 @@ pub(crate) enum Fencing {
     Publisher(Arc<Marks>),
     /// This end subscribes, and shows the marks.
     Subscriber(Arc<Marks>),
+    /// This end subscribes, and its publisher tells how far it is.
+    Slots(Arc<Slots>),
 }
 
 impl Fencing {
     pub(crate) fn marks(&self) -> Option<&Marks> {
         match self {
-            Self::Log => None,
+            Self::Log | Self::Slots(_) => None,
             Self::Publisher(marks) | Self::Subscriber(marks) => Some(marks),
+        }
+    }
+
+    /// What this end is known to have applied, where its own log does not tell. Asked before rows are read.
+    pub(crate) async fn applied(&self) -> Result<Option<Position>> {
+        match self {
+            Self::Slots(slots) => slots.applied().await,
+            Self::Log | Self::Publisher(_) | Self::Subscriber(_) => Ok(None),
         }
     }
 }
@@ -152,11 +163,15 @@ impl Tables {
     async fn load(&self, lease: &Lease) -> Result<Arc<Schema>> {
         let failed = |error| lease.trouble("read the catalog", error);
         let mut schema = Schema::load(lease).await.map_err(failed)?;
-        if matches!(self.fencing, Fencing::Subscriber(_)) {
-            let rows = lease.query_typed(CARRIED, &[]).await.map_err(failed)?;
-            let carried = rows.iter().map(|row| row.try_get(0));
-            let carried: std::result::Result<Vec<u32>, _> = carried.collect();
-            schema.mark_unfit(&carried.map_err(failed)?, NOT_CARRIED);
+        match &self.fencing {
+            Fencing::Log | Fencing::Publisher(_) => {}
+            Fencing::Subscriber(_) => {
+                let rows = lease.query_typed(CARRIED, &[]).await.map_err(failed)?;
+                let carried = rows.iter().map(|row| row.try_get(0));
+                let carried: std::result::Result<Vec<u32>, _> = carried.collect();
+                schema.mark_unfit(&carried.map_err(failed)?, NOT_CARRIED);
+            }
+            Fencing::Slots(slots) => schema.mark_unfit(&slots.brought(lease).await?, NOT_BROUGHT),
         }
         let schema = Arc::new(schema);
         if let Ok(mut known) = self.schema.lock() {

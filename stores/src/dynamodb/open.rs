@@ -28,19 +28,13 @@ pub async fn open(config: &Config, names: &SiteNames, site_name: &str, site: &Si
         None => Arc::clone(&table),
         Some(own) => named(own)?,
     };
+    let identify = Arc::new(Identifier::new(Arc::clone(&table)));
     Ok(End {
-        site: site_name.to_owned(),
-        identify: Arc::new(Identifier::new(Arc::clone(&table))) as Arc<dyn Identify>,
-        catalog: None,
         status: Some(Arc::new(Replicas::new(table)) as Arc<dyn Status>),
         canary_writer: Some(Arc::new(SlotWriter::new(Arc::clone(&ring))) as Arc<dyn CanaryWriter>),
         canary_reader: Some(Arc::new(SlotReader::new(ring)) as Arc<dyn CanaryReader>),
-        ranged: None,
-        scanned: None,
-        reread: None,
-        fence: None,
-        compare: None,
         meter: Some(meter),
+        ..End::new(site_name, identify as Arc<dyn Identify>)
     })
 }
 

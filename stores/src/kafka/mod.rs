@@ -51,18 +51,10 @@ pub fn open(config: &Config, primary: &str, secondary: &str, partition: i32) -> 
 
 /// An end that watches.
 fn end(asks: Arc<Asks>, topic: &str, partition: i32, status: MirrorStatus) -> End {
+    let identify = Arc::new(Identifier::new(Arc::clone(&asks), topic.to_owned()));
     End {
-        site: asks.site().to_owned(),
-        identify: Arc::new(Identifier::new(Arc::clone(&asks), topic.to_owned())),
-        catalog: None,
         status: Some(Arc::new(status)),
-        canary_writer: None,
-        canary_reader: Some(Arc::new(LogReader::new(asks, topic.to_owned(), partition))),
-        ranged: None,
-        scanned: None,
-        reread: None,
-        fence: None,
-        compare: None,
-        meter: None,
+        canary_reader: Some(Arc::new(LogReader::new(Arc::clone(&asks), topic.to_owned(), partition))),
+        ..End::new(asks.site(), identify)
     }
 }

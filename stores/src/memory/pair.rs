@@ -158,9 +158,8 @@ impl Pair {
     /// The abilities of one side. It has all of them.
     pub fn end(&self, side: Side) -> crate::End {
         let handle = Arc::new(Handle::new(Arc::clone(&self.shared), side));
+        let site = self.shared.now().log.side(side).site.clone();
         crate::End {
-            site: self.shared.now().log.side(side).site.clone(),
-            identify: Arc::clone(&handle) as _,
             catalog: Some(Arc::clone(&handle) as _),
             status: Some(Arc::clone(&handle) as _),
             canary_writer: Some(Arc::clone(&handle) as _),
@@ -168,9 +167,9 @@ impl Pair {
             ranged: Some(Arc::clone(&handle) as _),
             scanned: Some(Arc::clone(&handle) as _),
             reread: Some(Arc::clone(&handle) as _),
-            fence: Some(handle),
+            fence: Some(Arc::clone(&handle) as _),
             compare: Some(Arc::new(super::compare::PhysicalCompare)),
-            meter: None,
+            ..crate::End::new(site, handle)
         }
     }
 

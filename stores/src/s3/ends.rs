@@ -189,18 +189,11 @@ pub async fn open(config: &Config, bucket: &Bucket, keys: &KeySet, site_name: &s
         newest: Mutex::default(),
     });
     Ok(End {
-        site: site_name.to_owned(),
-        identify: Arc::clone(&place) as Arc<dyn Identify>,
-        catalog: None,
         status: Some(Arc::clone(&place) as Arc<dyn Status>),
         canary_writer: Some(Arc::new(RingWriter::new(Arc::clone(&place)))),
-        canary_reader: Some(Arc::new(RingReader::new(place))),
-        ranged: None,
-        scanned: None,
-        reread: None,
-        fence: None,
-        compare: None,
+        canary_reader: Some(Arc::new(RingReader::new(Arc::clone(&place)))),
         meter: Some(meter),
+        ..End::new(site_name, place as Arc<dyn Identify>)
     })
 }
 

@@ -144,6 +144,7 @@ fn config(secret: &tempfile::TempDir, ca: &PgServer, ports: &[(&str, u16)]) -> C
         tls: Tls::CaFile(ca.ca_file()),
         canary: CanaryPlace::default(),
         relation: None,
+        fence: None,
         writers: None,
         sites: sites(ports),
     }

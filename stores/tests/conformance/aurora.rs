@@ -60,6 +60,7 @@ impl Aurora {
             tls,
             canary: CanaryPlace::default(),
             relation: None,
+            fence: None,
             writers: None,
             sites: BTreeMap::from(sites),
         };

@@ -74,6 +74,7 @@ pub(super) async fn postgresql(pair: &PgPair, ports: [u16; 2], folder: &tempfile
         tls: aurora::Tls::CaFile(pair.primary().ca_file()),
         canary: aurora::CanaryPlace::default(),
         relation: None,
+        fence: None,
         writers: None,
         sites: BTreeMap::from([
             ("use1".to_owned(), endpoints(ports[0])),

@@ -196,6 +196,7 @@ fn loopback_config(files: &Files, port: u16) -> Config {
         tls: Tls::Disable,
         canary: crate::aurora::CanaryPlace::default(),
         relation: None,
+        fence: None,
         writers: None,
         sites: [("use1".to_owned(), endpoints)].into(),
     }

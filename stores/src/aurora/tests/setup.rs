@@ -54,6 +54,7 @@ pub(super) fn config(files: &Files, ca: &PgServer, servers: &[(&str, &PgServer)]
         tls: Tls::CaFile(ca.ca_file()),
         canary: CanaryPlace::default(),
         relation: None,
+        fence: None,
         writers: None,
         sites,
     }
