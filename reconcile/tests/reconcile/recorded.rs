@@ -17,6 +17,18 @@ use tempfile::TempDir;
 
 use crate::memory::{IDS, Kind, ends, memory, request, row, without_key};
 
+/// A run that looks at everything, and finds nothing; gives its journal.
+async fn whole_run(ends: &Pair, run_id: &str, folder: &Path) -> PathBuf {
+    let mut request = request(ends).await;
+    request.run_id = run_id.to_owned();
+    request.limits.rows_per_shard = 100;
+    request.limits.chunks_in_flight = 1;
+    let run = reconcile::run(ends, &request, folder, |_| {}, Stop::default());
+    let (summary, journal) = run.await.unwrap();
+    assert_eq!(summary.exit_code(), 0, "{:?}", summary.coverage);
+    journal
+}
+
 /// Two equal copies, and the whole run that looked at them.
 struct Story {
     pair: memory::Pair,
@@ -27,26 +39,14 @@ struct Story {
 
 impl Story {
     async fn new(kind: Kind) -> Self {
-        Self::of_run(kind, "run-1").await
-    }
-
-    async fn of_run(kind: Kind, run_id: &str) -> Self {
         let pair = memory();
         pair.load("t", IDS.map(|id| (Key::int(id), row(id))));
         if kind.is_keyless() {
             without_key(&pair);
         }
         let ends = ends(&pair, kind, Relation::Independent);
-        let mut request = request(&ends).await;
-        request.run_id = run_id.to_owned();
-        request.limits.rows_per_shard = 100;
-        request.limits.chunks_in_flight = 1;
         let folder = tempfile::tempdir().unwrap();
-        let first = folder.path().join("first");
-        let (summary, journal) = reconcile::run(&ends, &request, &first, |_| {}, Stop::default())
-            .await
-            .unwrap();
-        assert_eq!(summary.exit_code(), 0, "{:?}", summary.coverage);
+        let journal = whole_run(&ends, "run-1", &folder.path().join("first")).await;
         let earlier = Earlier::open(&journal).unwrap();
         Self {
             pair,
@@ -311,8 +311,13 @@ async fn a_record_that_is_damaged_or_of_another_plan_is_refused() {
     assert!(matches!(error, ReconcileError::Corrupt(_)), "{error}");
     // Of another run, and of another one that says it is this one: its seed was drawn anew.
     for (run_id, words) in [("run-9", "is of run run-9"), ("run-1", "hashed or cut otherwise")] {
-        let other = Story::of_run(Kind::Keyless, run_id).await;
-        put(&std::fs::read(other.folder.path().join("first/run.journal")).unwrap());
+        let other = whole_run(
+            &story.ends,
+            run_id,
+            &story.folder.path().join(format!("other-{run_id}")),
+        )
+        .await;
+        put(&std::fs::read(other).unwrap());
         let error = refused().await;
         assert!(
             matches!(&error, ReconcileError::OtherPlan(why) if why.contains(words)),
