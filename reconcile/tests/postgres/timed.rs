@@ -194,6 +194,11 @@ async fn by_time_aurora_is_believed_its_own_lag_and_without_that_nothing() {
     let (found, summary) = run(&pair, &asked).await;
     assert!(found.is_empty(), "{found:?}");
     assert!(workload.stop().await.unwrap().writes() > 0);
+    assert_eq!(
+        summary.counts.unverified, 0,
+        "it can be read again: {:?}",
+        summary.coverage
+    );
     let equal = summary
         .coverage
         .iter()

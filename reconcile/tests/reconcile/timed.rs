@@ -27,7 +27,8 @@ async fn story(told: Told) -> (memory::Pair, Pair, Request) {
     if told == Told::ByLag {
         ends.primary.fence = None;
     }
-    let request = request(&ends).await;
+    let mut request = request(&ends).await;
+    request.limits.rounds_max = 5;
     (pair, ends, request)
 }
 

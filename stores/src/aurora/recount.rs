@@ -12,7 +12,7 @@ use super::marks::position_in;
 use super::multixact;
 use super::quote::{ROW, column};
 use super::ranged::digest_of;
-use super::reread::{AFTER, BEFORE, Found, changed_at, instant_us};
+use super::reread::{AFTER, Found, before_of, changed_at, instant_us};
 use super::scanned::in_blocks;
 use super::session::Lease;
 use super::table::Table;
@@ -51,7 +51,7 @@ impl Tables {
             );
         }
         let applied = self.fencing.applied().await?;
-        let before = self.before(&lease, lease.query_typed(BEFORE, &[]).await, tried)?;
+        let before = self.before(&lease, lease.query_typed(before_of(&lease), &[]).await, tried)?;
         // In statements behind this one everything is visible that was when it was answered: so a mark that it shows proves the counts.
         let mark = match self.fencing.marks() {
             None => before.if_writable(applied),

@@ -19,11 +19,12 @@ use crate::{
     Result, Row, RowDigest, RowHasher, Snapshot, StoreError, bytes_digest,
 };
 
-/// Before the rows: whether this end replays, how far it has, and what was committed if it does not. Aurora's copies follow its storage, and it
-/// refuses to tell where replay stands.
-pub(crate) const BEFORE: &str = "select pg_catalog.pg_is_in_recovery(), \
-     case when pg_catalog.pg_is_in_recovery() and not exists (select from pg_catalog.pg_proc where proname = 'aurora_version') \
-     then pg_catalog.pg_last_wal_replay_lsn() end, \
+/// Before the rows: whether this end replays, how far it has, and what was committed if it does not.
+const BEFORE: &str = "select pg_catalog.pg_is_in_recovery(), \
+     case when pg_catalog.pg_is_in_recovery() then pg_catalog.pg_last_wal_replay_lsn() end, \
+     case when not pg_catalog.pg_is_in_recovery() then pg_catalog.pg_current_snapshot()::pg_catalog.text end";
+/// The same of Aurora: its copies follow its storage, and the function that tells where replay stands must not even be named.
+const BEFORE_AT_AURORA: &str = "select pg_catalog.pg_is_in_recovery(), null::pg_catalog.pg_lsn, \
      case when not pg_catalog.pg_is_in_recovery() then pg_catalog.pg_current_snapshot()::pg_catalog.text end";
 /// After the rows: a promotion in between makes the reading worthless, for both histories then use the same transaction IDs.
 pub(crate) const AFTER: &str = "select pg_catalog.pg_is_in_recovery()";
@@ -64,7 +65,7 @@ impl Reread for Tables {
         let mut hashing = Hashing::of(request.recipe);
         // Three statements, three snapshots, in this order: nothing stays open between them.
         let (before, rows, after) = futures::join!(
-            lease.query_typed(BEFORE, &[]),
+            lease.query_typed(before_of(&lease), &[]),
             self.rows(&lease, &sql, request, &mut hashing, &tried),
             lease.query_typed(AFTER, &[])
         );
@@ -82,6 +83,11 @@ impl Reread for Tables {
             instance: lease.instance().to_owned(),
         })
     }
+}
+
+/// The first statement, as this server answers it.
+pub(crate) fn before_of(lease: &Lease) -> &'static str {
+    if lease.is_aurora() { BEFORE_AT_AURORA } else { BEFORE }
 }
 
 /// What the first statement says.

@@ -48,6 +48,7 @@ pub(crate) struct Session {
     client: Client,
     pins: Pins,
     instance: String,
+    is_aurora: bool,
     _driver: Driver,
     tls: Tls,
 }
@@ -93,6 +94,7 @@ impl Address {
             client,
             pins,
             instance: who.instance(),
+            is_aurora: who.is_aurora,
             _driver: driver,
             tls: self.tls.clone(),
         })
@@ -349,6 +351,11 @@ impl Lease {
     /// [`crate::Identity::instance`] of the server that answers here.
     pub(crate) fn instance(&self) -> &str {
         self.object.instance()
+    }
+
+    /// Whether Aurora answers, which refuses to tell where replay stands.
+    pub(crate) fn is_aurora(&self) -> bool {
+        self.object.is_aurora
     }
 
     /// The site, as configured.
