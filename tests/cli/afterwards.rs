@@ -385,13 +385,10 @@ async fn rows_without_a_key_are_compared_with_what_was_recorded_and_a_stopped_ru
     )
     .await;
     let differs = run(&["--against", &run_id], 3);
-    let log = differs["results"][0]["collections"]
-        .as_array()
-        .expect("collections")
-        .iter();
-    let log = log
-        .filter(|one| one["collection"] == "public.log")
-        .last()
+    let collections = differs["results"][0]["collections"].as_array().expect("collections");
+    let log = collections
+        .iter()
+        .find(|one| one["collection"] == "public.log")
         .expect("the table");
     assert!(text(log, "reason").contains("differs_from_record"), "{differs}");
     assert_eq!(differs["results"][0]["confirmed"], 0, "{differs}");

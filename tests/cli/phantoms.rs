@@ -272,7 +272,7 @@ async fn a_fence_by_time_is_chosen_by_configuration_and_a_paused_standby_is_neve
         reports::tables::read::<reports::tables::CoverageRow>(&story.path("out"), reports::tables::Span::ALL);
     let rows: Vec<_> = coverage.expect("read").map(|row| row.expect("a row")).collect();
     let hot = rows.iter().filter(|row| row.collection == "public.hot");
-    let fences: Vec<_> = hot.map(|row| row.fence.clone()).collect();
+    let fences: Vec<_> = hot.map(|row| row.fence).collect();
     assert!(
         !fences.is_empty() && fences.iter().all(|fence| format!("{fence:?}").contains("ime")),
         "{fences:?}"
