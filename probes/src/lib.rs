@@ -46,6 +46,7 @@ pub mod simulation;
 mod stated;
 mod status;
 mod tracker;
+mod troubles;
 mod two_clock;
 mod watcher;
 mod writer;

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use crate::accounting::Accounting;
 use crate::carried::{Carried, LaterWord};
 use crate::tracker::Tracker;
+use crate::troubles::Troubles;
 
 /// The state of one stream over all of its epochs in this process. Locks are held for the time of a few map operations, never
 /// across I/O.
@@ -42,6 +43,8 @@ pub(crate) struct Live {
     pub(crate) answered_us: AtomicU64,
     /// Canaries that arrived again, as the secondary's reader counted them.
     pub(crate) duplicates: AtomicU64,
+    /// Requests that ended in an error.
+    pub(crate) troubles: Troubles,
     /// Objects in the place of canaries that are none of ours.
     pub(crate) foreign: AtomicU64,
     /// Other probes that were found on this stream.
@@ -113,6 +116,7 @@ impl Live {
             status_queries: AtomicU64::new(0),
             duplicates: AtomicU64::new(0),
             foreign: AtomicU64::new(0),
+            troubles: Troubles::default(),
             answered_us: AtomicU64::new(0),
             rivals: AtomicU64::new(0),
             bounds_violated: AtomicU64::new(0),
@@ -201,6 +205,13 @@ impl Live {
     pub(crate) fn pending(&self) -> u64 {
         let earlier = self.earlier().0.pending;
         self.tracker().accounting().pending + earlier
+    }
+
+    /// Canaries that left, are unseen, and of which nobody knows whether they were written; of this epoch and of those before it.
+    pub(crate) fn unanswered(&self) -> u64 {
+        let (all, concluded) = self.earlier();
+        let earlier = all.write_unknown - concluded.write_unknown;
+        self.tracker().unanswered() + earlier
     }
 
     /// Age of the oldest acknowledged canary that is unseen, of this epoch and of those before it.

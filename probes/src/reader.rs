@@ -12,6 +12,7 @@ use crate::carried::{Carried, LaterWord};
 use crate::epoch::Shared;
 use crate::ledger::Frame;
 use crate::tracker::{SOUGHT_MAX, Wanted};
+use crate::troubles::{NO_ANSWER, Tried};
 
 /// Polls under way at once: over a long round trip they are spread evenly, so that the gap between two of them, and not the round
 /// trip, decides how wide a reading is. So many that this gap stays below the growth of the age of what is watched for, which is a round
@@ -43,7 +44,8 @@ pub(crate) struct ReaderTask {
 struct Answer {
     sent_us: u64,
     received_us: u64,
-    sighting: Result<Sighting, String>,
+    /// Or the kind of the error, and its words.
+    sighting: Result<Sighting, (&'static str, String)>,
 }
 
 /// What to do next.
@@ -171,8 +173,8 @@ impl ReaderTask {
             let asked = tokio::time::timeout(POLL_TIMEOUT, reader.poll(&stream, wanted.sought())).await;
             let received_us = clock.now_us();
             let sighting = match asked {
-                Ok(answer) => answer.map_err(|error| error.to_string()),
-                Err(_) => Err(format!("no answer within {} s", POLL_TIMEOUT.as_secs())),
+                Ok(answer) => answer.map_err(|error| (error.kind(), error.to_string())),
+                Err(_) => Err((NO_ANSWER, format!("no answer within {} s", POLL_TIMEOUT.as_secs()))),
             };
             Answer {
                 sent_us,
@@ -191,22 +193,26 @@ impl ReaderTask {
         match sighting {
             Ok(sighting) => {
                 self.error_wait = None;
+                if self.shared.live.troubles.succeeded(Tried::Poll) {
+                    tracing::info!(stream = self.shared.spec.stream, "canaries can be looked for again");
+                }
                 // A single slow answer does not thin out the polls for long.
                 self.round_trip_us = (self.round_trip_us * 3 + received_us.saturating_sub(sent_us)) / 4;
                 self.shared.live.answered(received_us, sighting.oddities);
                 self.note_rival(&sighting);
                 settle(&self.shared, &sighting, sent_us, received_us).await;
             }
-            Err(error) => self.note_error(&error),
+            Err((kind, error)) => self.note_error(kind, &error),
         }
     }
 
-    fn note_error(&mut self, error: &str) {
+    fn note_error(&mut self, kind: &'static str, error: &str) {
         let spec = &self.shared.spec;
-        if self.error_wait.is_none() {
+        if self.shared.live.troubles.failed(Tried::Poll, kind, error) {
             tracing::warn!(
                 secondary_site = spec.route.secondary_site,
                 stream = spec.stream,
+                kind,
                 error,
                 "cannot look for canaries"
             );

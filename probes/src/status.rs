@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::Route;
 use crate::metrics::{BudgetFigures, Glance, Lately, Metrics, Reconciled, SPAN_US, Unmeasured, Watched};
+use crate::troubles::Tried;
 
 /// The primary counts as taking no canaries after this long without an acknowledgement, or after as many slots of the schedule as
 /// [`SLOTS_UNWRITTEN`] if that is longer.
@@ -63,6 +64,12 @@ pub struct RouteStatus {
     pub overdue_after_us: u64,
     /// Canaries under way, or acknowledged and unseen.
     pub pending: u64,
+    /// Canaries that left, are unseen, and of which nobody knows whether they were written.
+    pub unanswered: u64,
+    /// What the last write of a canary ended with; null: it was acknowledged, or there was none.
+    pub write_error: Option<String>,
+    /// What the last look for canaries ended with; null: it was answered, or there was none.
+    pub poll_error: Option<String>,
     /// Canaries that were seen, in this epoch.
     pub seen: u64,
     /// Canaries that are proved lost, in this epoch.
@@ -175,6 +182,10 @@ impl RouteStatus {
             .min_by_key(|part| (part.state, std::cmp::Reverse(part.glance.oldest_us)))?;
         let running = || parts.iter().filter(|part| !part.glance.has_ended);
         let sum = |of: fn(&Part) -> u64| parts.iter().map(of).sum();
+        let trouble = |tried| {
+            let mut active = streams.iter().zip(&parts).filter(|(_, part)| !part.glance.has_ended);
+            active.find_map(|(stream, _)| stream.trouble(tried))
+        };
         Some(Self {
             route: route.clone(),
             state: worst.state,
@@ -189,6 +200,9 @@ impl RouteStatus {
             oldest_unseen_us: running().filter_map(|part| part.glance.oldest_us).max(),
             overdue_after_us: streams.iter().map(|stream| stream.overdue_after_us).min()?,
             pending: running().map(|part| part.glance.accounting.pending).sum(),
+            unanswered: running().map(|part| part.glance.unanswered).sum(),
+            write_error: trouble(Tried::Write),
+            poll_error: trouble(Tried::Poll),
             seen: sum(|part| part.glance.accounting.seen),
             lost: sum(|part| part.glance.accounting.lost),
             native_lag_us: running().filter_map(|part| part.glance.native.lag_us).max(),

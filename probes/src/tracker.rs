@@ -461,10 +461,15 @@ impl Tracker {
         self.accounting
     }
 
+    /// Writes of unknown outcome whose fate is open: they may appear.
+    pub(crate) fn unanswered(&self) -> u64 {
+        let is_unknown = |canary: &&Pending| matches!(canary.outcome, Outcome::Unknown);
+        u64::try_from(self.pending.values().filter(is_unknown).count()).unwrap_or(u64::MAX)
+    }
+
     /// The figures without the canaries whose fate is open: those are taken up by a later epoch.
     pub(crate) fn concluded(&self) -> Accounting {
-        let is_unknown = |canary: &&Pending| matches!(canary.outcome, Outcome::Unknown);
-        let unknown = u64::try_from(self.pending.values().filter(is_unknown).count()).unwrap_or(u64::MAX);
+        let unknown = self.unanswered();
         let open = u64::try_from(self.pending.len()).unwrap_or(u64::MAX);
         Accounting {
             planned: self.accounting.planned - open,

@@ -22,6 +22,7 @@ use crate::metrics::RouteFigures;
 use crate::settled::{CLOCK_ERROR_UNKNOWN_US, ClockUse, Origin, Settled};
 use crate::stated::StatedWriters;
 use crate::tracker::Tracker;
+use crate::troubles::{NO_ANSWER, Tried};
 use crate::two_clock::Crossed;
 use crate::{Accounting, FinalState, LagSample, OUTPUT_BACKLOG_MAX, Output, ProbeError};
 
@@ -194,14 +195,17 @@ impl WatchRun {
         let (received_at_us, now_us) = (clock.wall_us(), clock.now_us());
         match asked {
             Ok(Ok(sighting)) => self.take(&sighting, sent_at_us, received_at_us, now_us),
-            Ok(Err(error)) => self.note_error(&error.to_string()),
-            Err(_) => self.note_error(&format!("no answer within {} s", POLL_TIMEOUT.as_secs())),
+            Ok(Err(error)) => self.note_error(error.kind(), &error.to_string()),
+            Err(_) => self.note_error(NO_ANSWER, &format!("no answer within {} s", POLL_TIMEOUT.as_secs())),
         }
         self.settle(received_at_us, now_us, false);
     }
 
     fn take(&mut self, sighting: &Sighting, sent_at_us: i64, received_at_us: i64, now_us: u64) {
         self.has_failed = false;
+        if self.live.troubles.succeeded(Tried::Poll) {
+            tracing::info!(stream = self.spec.stream, "canaries can be looked for again");
+        }
         self.live.answered(now_us, sighting.oddities);
         let error_us = self.setting.wall_bound.as_ref().and_then(|bound| bound.now_us());
         let arrived = self.arrivals.polled(sighting, sent_at_us, received_at_us, error_us);
@@ -218,9 +222,10 @@ impl WatchRun {
         }
     }
 
-    fn note_error(&mut self, error: &str) {
-        if !std::mem::replace(&mut self.has_failed, true) {
-            tracing::warn!(stream = self.spec.stream, error, "cannot look for canaries");
+    fn note_error(&mut self, kind: &'static str, error: &str) {
+        self.has_failed = true;
+        if self.live.troubles.failed(Tried::Poll, kind, error) {
+            tracing::warn!(stream = self.spec.stream, kind, error, "cannot look for canaries");
         }
     }
 

@@ -15,6 +15,7 @@ use crate::epoch::Shared;
 use crate::intervals::SLOT_LATE_US_MAX;
 use crate::ledger::{Frame, RESERVE};
 use crate::schedule::Schedule;
+use crate::troubles::{NO_ANSWER, Tried};
 
 /// Writes under way at once; a slot that finds as many is skipped and counted. Few, so that a store that answers nothing is not given a
 /// queue to work off.
@@ -192,25 +193,35 @@ async fn write(shared: Shared, slot: Slot, permit: OwnedSemaphorePermit) {
         });
     }
     let (frame, settled) = match outcome {
-        Ok(WriteOutcome::Acknowledged) => (
-            Some(Frame::Acked {
+        Ok(WriteOutcome::Acknowledged) => {
+            if shared.live.troubles.succeeded(Tried::Write) {
+                tracing::info!(stream = shared.spec.stream, "the primary acknowledges canaries again");
+            }
+            let acked = Frame::Acked {
                 sequence,
                 acked_us: ended_us,
-            }),
-            shared.live.tracker().acked(sequence, ended_us),
-        ),
+            };
+            (Some(acked), shared.live.tracker().acked(sequence, ended_us))
+        }
         Ok(WriteOutcome::Failed(error)) => {
-            tracing::debug!(%error, sequence, "canary not written");
+            not_acknowledged(&shared, error.kind(), &error.to_string());
             if matches!(error, StoreError::Config(_)) {
                 find_rival(&shared, sequence).await;
             }
             (None, shared.live.tracker().failed(sequence))
         }
         Ok(WriteOutcome::Unknown(error)) => {
-            tracing::debug!(%error, sequence, "nobody knows whether the canary was written");
+            not_acknowledged(&shared, error.kind(), &error.to_string());
             unknown(&shared, sequence, ended_us)
         }
-        Err(_) => unknown(&shared, sequence, ended_us),
+        Err(_) => {
+            not_acknowledged(
+                &shared,
+                NO_ANSWER,
+                &format!("no answer within {} s", WRITE_TIMEOUT.as_secs()),
+            );
+            unknown(&shared, sequence, ended_us)
+        }
     };
     shared.live.changed.notify_one();
     drop(permit);
@@ -221,6 +232,19 @@ async fn write(shared: Shared, slot: Slot, permit: OwnedSemaphorePermit) {
         .chain(settled.map(Frame::Settled))
     {
         shared.record(frame).await;
+    }
+}
+
+/// Counts a write without an acknowledgement, and says why when that is news.
+fn not_acknowledged(shared: &Shared, kind: &'static str, error: &str) {
+    let spec = &shared.spec;
+    if shared.live.troubles.failed(Tried::Write, kind, error) {
+        tracing::warn!(
+            stream = spec.stream,
+            kind,
+            error,
+            "the primary does not acknowledge canaries"
+        );
     }
 }
 

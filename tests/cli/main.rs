@@ -16,6 +16,7 @@ mod native;
 mod phantoms;
 mod probing;
 mod reconciled;
+mod refused;
 mod runbooks;
 mod stages;
 mod two_clock;

@@ -152,6 +152,11 @@ pub(crate) const PENDING: Name = Name::gauge(
     COLLECTION,
     "Canaries under way, or acknowledged and not visible",
 );
+pub(crate) const UNANSWERED: Name = Name::gauge(
+    "driftline_unanswered",
+    ROUTE,
+    "Canaries that left, are not visible, and of which nobody knows whether they were written",
+);
 pub(crate) const NATIVE_LAG: Name = Name::gauge(
     "driftline_native_lag_seconds",
     COLLECTION,
@@ -220,6 +225,19 @@ pub(crate) const REQUESTS: Name = Name::counter(
     ],
     "Requests made to the stores",
 );
+pub(crate) const ERRORS: Name = Name::counter(
+    "driftline_errors",
+    &[
+        "dataset",
+        "store",
+        "primary_site",
+        "secondary_site",
+        "observer",
+        "operation",
+        "kind",
+    ],
+    "Writes and polls of canaries that ended in an error, by its kind; a kind that never occurred has no series",
+);
 pub(crate) const REQUEST_UNITS: Name = Name::counter(
     "driftline_request_units",
     &["dataset", "store", "site", "operation"],
@@ -287,7 +305,7 @@ pub(crate) const BUILD: Name = Name {
 };
 
 /// All of them.
-pub(crate) const ALL: [Name; 42] = [
+pub(crate) const ALL: [Name; 44] = [
     LAG_LOW,
     LAG_HIGH,
     WRITE,
@@ -302,6 +320,7 @@ pub(crate) const ALL: [Name; 42] = [
     OLDEST_UNSEEN,
     NEWEST_SEEN,
     PENDING,
+    UNANSWERED,
     NATIVE_LAG,
     NATIVE_AS_OF,
     NATIVE_PENDING,
@@ -314,6 +333,7 @@ pub(crate) const ALL: [Name; 42] = [
     UNVERIFIED,
     RECONCILE_UNREADABLE,
     REQUESTS,
+    ERRORS,
     REQUEST_UNITS,
     PACE,
     SPENDING,

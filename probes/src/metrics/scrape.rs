@@ -189,6 +189,14 @@ fn requests(writing: &mut Writing<'_>, shown: &Shown, told: &Told) -> fmt::Resul
         &names::REQUESTS,
         all.map(|(labels, requests)| (labels, ConstCounter::new(requests))),
     )?;
+    let errors = shown.routes.iter().flat_map(|(route, totals)| {
+        let errors = totals.errors().clone().into_iter();
+        errors.map(|((operation, kind), times)| {
+            let labels = with(route_labels(route), "operation", operation);
+            (with(labels, "kind", kind), ConstCounter::new(times))
+        })
+    });
+    writing.series(&names::ERRORS, errors)?;
     let units = sums.iter().filter(|(_, (_, units))| *units > 0.0);
     writing.series(
         &names::REQUEST_UNITS,
@@ -221,6 +229,15 @@ fn streams(writing: &mut Writing<'_>, shown: &Shown, told: &Told) -> fmt::Result
         (collection.clone(), *route, pending)
     });
     writing.by_collection(&names::PENDING, pending.collect(), i64::saturating_add, ConstGauge::new)?;
+    let mut unanswered: BTreeMap<&Route, u64> = BTreeMap::new();
+    for (route, _, glance) in writing_too() {
+        *unanswered.entry(route).or_default() += glance.unanswered;
+    }
+    let unanswered = unanswered.into_iter();
+    writing.series(
+        &names::UNANSWERED,
+        unanswered.map(|(route, canaries)| (route_labels(route), ConstGauge::new(count(canaries)))),
+    )?;
     let mut native: Vec<Valued<&Route, f64>> = running()
         .filter_map(|(route, collection, glance)| {
             let lag_us = glance.native.lag_us?;

@@ -14,6 +14,7 @@ use crate::clock::SimulatedClock;
 use crate::engine::Part;
 use crate::live::Native;
 use crate::tracker::Tracker;
+use crate::troubles::{NO_ANSWER, Tried};
 use crate::{Config, FinalState, Polling, Settled};
 
 /// Series of a probe of 40 tables, 12 topics and 6 buckets with a writer on each of two sites, at most.
@@ -295,6 +296,58 @@ fn forty_tables_twelve_topics_and_six_buckets_stay_within_the_budget() {
     );
 }
 
+/// Such canaries have no fate yet, and nothing is pending: without these two figures a primary that refuses everything would look idle.
+#[test]
+fn writes_that_nobody_answers_show_before_their_fate_is_known() {
+    let rig = Rig::new();
+    let (live, figures) = rig.watch(&route("events", "kafka", "use1", "usw2"), None, "a");
+    let value = |name: &str, labels: &[(&str, &str)]| rig.value(name, labels);
+    assert_eq!(value("driftline_unanswered", &[]), Some(0.0));
+    assert_eq!(value("driftline_errors_total", &[]), None, "no kind has occurred");
+    for sequence in 1..=3 {
+        live.tracker().sent(sequence, 0, 10);
+        live.tracker().unknown(sequence, 20);
+        live.troubles.failed(Tried::Write, "config", "the login is refused");
+    }
+    live.troubles.failed(Tried::Poll, NO_ANSWER, "silence");
+    let errors = |operation: &str, kind: &str| {
+        let labels = [("operation", operation), ("kind", kind), ("dataset", "events")];
+        value("driftline_errors_total", &labels)
+    };
+    for _ in 0..2 {
+        assert_eq!(value("driftline_unanswered", &[]), Some(3.0));
+        assert_eq!(value("driftline_pending", &[]), Some(0.0));
+        let unknown = [("state", "write_unknown")];
+        assert_eq!(
+            value("driftline_canaries_total", &unknown),
+            Some(0.0),
+            "they may appear"
+        );
+        assert_eq!(errors("write", "config"), Some(3.0));
+        assert_eq!(errors("poll", NO_ANSWER), Some(1.0));
+    }
+    let status = crate::Status::now(&rig.metrics, true);
+    let shown = &status.routes[0];
+    assert_eq!(shown.unanswered, 3);
+    assert_eq!(shown.write_error.as_deref(), Some("the login is refused"));
+    assert_eq!(shown.poll_error.as_deref(), Some("silence"));
+
+    // The probe ends: they have their fate. Counts of errors survive a stream that starts again.
+    for settled in live.tracker().close() {
+        figures.settled(&settled);
+    }
+    assert_eq!(value("driftline_unanswered", &[]), Some(0.0));
+    assert_eq!(
+        value("driftline_canaries_total", &[("state", "write_unknown")]),
+        Some(3.0)
+    );
+    let (live, _figures) = rig.watch(&route("events", "kafka", "use1", "usw2"), None, "a");
+    live.troubles.failed(Tried::Write, "config", "the login is refused");
+    assert_eq!(errors("write", "config"), Some(4.0));
+    live.troubles.succeeded(Tried::Write);
+    assert_eq!(crate::Status::now(&rig.metrics, true).routes[0].write_error, None);
+}
+
 #[test]
 fn names_that_hold_quotes_break_no_scrape() {
     let rig = Rig::new();
@@ -339,6 +392,7 @@ fn series_carry_the_labels_that_are_listed_and_all_of_them_occur() {
             pending_operations: Some(1),
         });
     }
+    live.troubles.failed(Tried::Write, "config", "refused");
     figures.settled(&seen(1, 0, 15_000));
     keyed.newest_sent_at_us.store(1, Ordering::Relaxed);
     let meter = Arc::new(Meter::default());

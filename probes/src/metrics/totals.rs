@@ -10,6 +10,7 @@ use super::recent::Recent;
 use super::seconds;
 use crate::FinalState;
 use crate::settled::Settled;
+use crate::troubles::ErrorCounts;
 
 /// Classic buckets in seconds: the bounds that policies use, and steps between them.
 const BUCKETS_SECONDS: [f64; 21] = [
@@ -49,6 +50,7 @@ pub(crate) struct RouteTotals {
     pub(crate) bounds_violated: Counter,
     /// Requests by the engine's own words.
     pub(crate) requests: [(&'static str, Counter); 3],
+    errors: Mutex<ErrorCounts>,
     recent: Mutex<Recent>,
 }
 
@@ -67,12 +69,18 @@ impl Default for RouteTotals {
             rivals: Counter::default(),
             bounds_violated: Counter::default(),
             requests: ["write", "poll", "status"].map(|operation| (operation, Counter::default())),
+            errors: Mutex::default(),
             recent: Mutex::default(),
         }
     }
 }
 
 impl RouteTotals {
+    /// Requests that ended in an error.
+    pub(crate) fn errors(&self) -> MutexGuard<'_, ErrorCounts> {
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn recent(&self) -> MutexGuard<'_, Recent> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::engine::{Part, RouteSpec};
 use crate::live::{Live, Native};
 use crate::pace::Pace;
+use crate::troubles::Tried;
 
 /// A stream that is shown.
 #[derive(Debug)]
@@ -45,6 +46,8 @@ struct Counted {
 pub(crate) struct Glance {
     pub(crate) now_us: u64,
     pub(crate) accounting: Accounting,
+    /// Canaries of which nobody knows whether they were written, and which may appear.
+    pub(crate) unanswered: u64,
     /// Age of the oldest acknowledged canary that is unseen.
     pub(crate) oldest_us: Option<u64>,
     pub(crate) native: Native,
@@ -99,6 +102,7 @@ impl Watched {
         Glance {
             now_us,
             accounting,
+            unanswered: self.live.unanswered(),
             oldest_us,
             native: self.live.native(),
             answered_us: known(self.live.answered_us.load(Ordering::Relaxed)),
@@ -108,6 +112,11 @@ impl Watched {
             newest_age_us,
             has_ended: self.totals.has_ended.load(Ordering::Acquire) || !self.live.is_active.load(Ordering::Acquire),
         }
+    }
+
+    /// What is wrong with its writes, or its polls, now.
+    pub(crate) fn trouble(&self, tried: Tried) -> Option<String> {
+        self.live.troubles.words(tried)
     }
 
     /// Lag of single collections by the store's own account.
@@ -132,6 +141,9 @@ impl Watched {
             ),
         ] {
             counter.inc_by(total.saturating_sub(counted.swap(total, Ordering::Relaxed)));
+        }
+        for (error, times) in live.troubles.take_counts() {
+            *route.errors().entry(error).or_default() += times;
         }
         let totals = [of(&live.writes), of(&live.polls), of(&live.status_queries)];
         for (((_, counter), counted), total) in route.requests.iter().zip(&self.counted.requests).zip(totals) {

@@ -51,6 +51,11 @@ fn route(state: RouteState) -> RouteStatus {
         oldest_unseen_us: waits.then_some(412_000_000),
         overdue_after_us: 30_000_000,
         pending: if waits { 2_060 } else { 0 },
+        unanswered: if state == RouteState::Unwritten { 150 } else { 0 },
+        write_error: (state == RouteState::Unwritten)
+            .then(|| "site use1: write canary 7: <refused> (check the password)".to_owned()),
+        poll_error: (state == RouteState::Blind)
+            .then(|| "site usw2: look for canaries: no answer within 5 s".to_owned()),
         seen: 400_000,
         lost: u64::from(state == RouteState::RoleConflict) * 3,
         native_lag_us: arrives.then_some(0),
