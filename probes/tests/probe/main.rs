@@ -11,6 +11,7 @@ mod pace;
 mod restart;
 mod rig;
 mod roles;
+mod routes;
 mod rpo;
 mod scattered;
 mod segments;

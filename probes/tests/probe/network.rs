@@ -2,6 +2,7 @@
 //!
 //! The dates of samples are compared with the instants at which the line was changed; how long anything takes is nowhere judged.
 
+mod held;
 mod revoked;
 mod servers;
 mod throttled;
@@ -78,8 +79,13 @@ fn counted(running: &Running, state: &str) -> f64 {
 
 /// Canaries that left.
 fn sent(running: &Running) -> f64 {
+    requests(running, "write")
+}
+
+fn requests(running: &Running, operation: &str) -> f64 {
     let text = running.metrics.render();
-    let of = |line: &&str| line.starts_with("driftline_requests_total{") && line.contains("operation=\"write\"");
+    let label = format!("operation=\"{operation}\"");
+    let of = |line: &&str| line.starts_with("driftline_requests_total{") && line.contains(&label);
     let values = text.lines().filter(of).filter_map(|line| line.rsplit(' ').next());
     values.map(|value| value.parse::<f64>().unwrap()).sum()
 }

@@ -1,9 +1,11 @@
 //! What was in flight when a probe died, and two probes on one stream.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use probes::{Accounting, CLOCK_ERROR_UNKNOWN_US, FinalState, LagInterval, LagSample};
+use async_trait::async_trait;
+use probes::{Accounting, CLOCK_ERROR_UNKNOWN_US, ClockBound, FinalState, LagInterval, LagSample};
 use stores::memory::{Delay, Pair, Settings};
 use uuid::Uuid;
 
@@ -19,21 +21,35 @@ fn quick() -> Pair {
     })
 }
 
+/// Vouches for a wall clock, to two milliseconds.
+#[derive(Debug)]
+struct Vouched;
+
+#[async_trait]
+impl ClockBound for Vouched {
+    async fn bound_us(&self) -> Option<u64> {
+        Some(2_000)
+    }
+}
+
 /// A probe is killed while replication stands still, which goes on before the next one starts, on this clock.
 async fn restarted(pair: &Pair, clock: TestClock) -> Left {
-    let running = Rig::new(pair, "10/s").start();
+    restarted_by(pair, clock, || Rig::new(pair, "10/s")).await.0
+}
+
+/// As [`restarted`], with what the second life counted of readings that no bound explains.
+async fn restarted_by(pair: &Pair, clock: TestClock, rig: impl Fn() -> Rig) -> (Left, f64) {
+    let running = rig().start();
     tokio::time::sleep(SECOND * 10).await;
     pair.stall();
     tokio::time::sleep(SECOND * 4).await;
     let folder = running.kill().await;
     tokio::time::sleep(SECOND * 30).await;
     pair.resume();
-    let clock = std::sync::Arc::new(clock);
-    Rig::new(pair, "10/s")
-        .folder(folder)
-        .clock(clock)
-        .run_for(SECOND * 20)
-        .await
+    let running = rig().folder(folder).clock(Arc::new(clock)).start();
+    tokio::time::sleep(SECOND * 20).await;
+    let violated = running.figure("driftline_clock_bounds_violated_total").unwrap();
+    (running.stop().await.unwrap(), violated)
 }
 
 fn earlier(left: &Left) -> Vec<&LagSample> {
@@ -86,6 +102,30 @@ async fn after_a_reboot_there_is_a_sighting_and_no_reading() {
             ("two_clock", CLOCK_ERROR_UNKNOWN_US)
         );
     }
+}
+
+/// The wall clock of the second boot is the one that the first began with: what arrives seems to arrive before it left.
+#[tokio::test(start_paused = true)]
+async fn after_a_reboot_with_a_clock_that_was_set_back_readings_are_excluded_and_counted() {
+    let pair = quick();
+    let mut clock = TestClock::stepping_by(0);
+    clock.boot_id = Some(Uuid::from_u128(2));
+    let vouched = || {
+        let mut rig = Rig::new(&pair, "10/s");
+        rig.setting.clock_bound = Some(Arc::new(Vouched));
+        rig
+    };
+    let (left, violated) = restarted_by(&pair, clock, vouched).await;
+    let earlier = earlier(&left);
+    assert!((25..60).contains(&earlier.len()), "{} of about 40", earlier.len());
+    for sample in &earlier {
+        assert_eq!((sample.lag_low_us, sample.lag_high_us), (None, None), "{sample:?}");
+    }
+    let excluded = f64::from(u32::try_from(earlier.len()).unwrap());
+    assert!(
+        (violated - excluded).abs() < 0.5,
+        "{excluded} excluded and {violated} counted"
+    );
 }
 
 #[tokio::test(start_paused = true)]

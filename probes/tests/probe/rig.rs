@@ -191,6 +191,11 @@ impl Rig {
     }
 
     pub(crate) fn start(self) -> Running {
+        self.start_with(Vec::new())
+    }
+
+    /// Probes these routes beside its own.
+    pub(crate) fn start_with(self, mut routes: Vec<RouteSpec>) -> Running {
         let Self {
             spec,
             setting,
@@ -203,7 +208,8 @@ impl Rig {
             setting.metrics.clone(),
             setting.readiness.clone(),
         );
-        let probe = tokio::spawn(probes::run(vec![spec], setting));
+        routes.insert(0, spec);
+        let probe = tokio::spawn(probes::run(routes, setting));
         let taken = tokio::spawn(async move {
             let (mut samples, mut intervals) = (Vec::new(), Vec::new());
             while let Some(row) = output.recv().await {

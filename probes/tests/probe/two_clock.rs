@@ -1,7 +1,7 @@
 //! Readings by two clocks: whatever they are off by, within their bounds the truth lies within the reading; beyond, it is refused.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,7 +18,7 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Host {
     system: SystemClock,
     off_us: AtomicI64,
-    bound_us: Option<u64>,
+    bound_us: Mutex<Option<u64>>,
 }
 
 impl Host {
@@ -26,7 +26,7 @@ impl Host {
         Arc::new(Self {
             system,
             off_us: AtomicI64::new(off_us),
-            bound_us,
+            bound_us: Mutex::new(bound_us),
         })
     }
 }
@@ -44,7 +44,7 @@ impl Clock for Host {
 #[async_trait]
 impl ClockBound for Host {
     async fn bound_us(&self) -> Option<u64> {
-        self.bound_us
+        *self.bound_us.lock().unwrap()
     }
 }
 
@@ -144,6 +144,59 @@ async fn a_bound_that_is_false_is_seen_where_a_canary_arrives_before_it_left() {
             (row.low.p99_us, row.high.p50_us),
             (Some(0), None),
             "neither good nor bad: {row:?}"
+        );
+    }
+}
+
+/// The clock of the watcher's host is set back by five seconds. Until its bound is told, each reading says that a canary arrived before it left.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_stepped_by_five_seconds_is_excluded_and_counted_until_its_bound_is_told() {
+    let pair = lagging(Duration::from_millis(2), Delay::Fixed(Duration::from_millis(5)));
+    let [writes, watches] = [200, 200].map(|bound| Host::new(SystemClock::new(), 0, Some(bound)));
+    let mut first = Rig::new(&pair, "20/s").clock(writes.clone());
+    first.setting.wall_bound = Some(Arc::new(KeptBound::of(writes).await));
+    let mut second = Rig::new(&pair, "20/s").clock(watches.clone());
+    second.setting.wall_bound = Some(Arc::new(KeptBound::of(watches.clone()).await));
+    second.spec.part = Part::Watch;
+    let (watcher, writer) = (second.start(), first.start());
+    let violated = || watcher.figure("driftline_clock_bounds_violated_total").unwrap();
+
+    tokio::time::sleep(SECOND * 20).await;
+    assert!(violated() < 0.5, "nothing is wrong yet");
+    watches.off_us.store(-5_000_000, Ordering::SeqCst);
+    tokio::time::sleep(SECOND * 20).await;
+    assert!(violated() > 300.0, "{} of about 400", violated());
+    *watches.bound_us.lock().unwrap() = Some(5_000_200);
+    // Asked for every few seconds.
+    tokio::time::sleep(SECOND * 10).await;
+    let counted = violated();
+    tokio::time::sleep(SECOND * 20).await;
+    assert!((violated() - counted).abs() < 0.5, "the bound holds again");
+
+    let text = watcher.metrics.render();
+    let histogram = |end: &str| {
+        let name = format!("driftline_lag_{end}_seconds_count{{");
+        let line = text.lines().find(|line| line.starts_with(&name)).unwrap();
+        line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
+    };
+    let (low, high) = (histogram("low"), histogram("high"));
+    let written = writer.stop().await.unwrap().accounting();
+    let left = watcher.stop().await.unwrap();
+    let (read, unread): (Vec<_>, Vec<_>) = left.samples.iter().partition(|sample| sample.lag_high_us.is_some());
+    assert!(
+        read.len() > 700 && read.iter().all(|sample| holds(&pair, sample)),
+        "{written:?}"
+    );
+    let unread = f64::from(u32::try_from(unread.len()).unwrap());
+    assert!(
+        (unread - counted).abs() < 0.5,
+        "{unread} excluded and {counted} counted"
+    );
+    let seen = f64::from(u32::try_from(left.samples.len()).unwrap());
+    for shown in [low, high] {
+        assert!(
+            shown <= seen - unread && shown > seen - unread - 20.0,
+            "{shown} of {seen} in the histogram, {unread} excluded"
         );
     }
 }

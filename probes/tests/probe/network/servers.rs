@@ -14,6 +14,7 @@ use stores::aws::{AccessKey, Service, Site};
 use stores::secret::Secret;
 use stores::{End, SiteNames, Sought, aurora, dynamodb, kafka, s3};
 
+use super::held::answers_come_late;
 use super::{Ends, PATIENCE, endures};
 
 const SITES: [&str; 2] = ["use1", "usw2"];
@@ -63,13 +64,13 @@ fn ends(primary: &End, secondary: &End, polling: Polling, rate: &'static str, li
     }
 }
 
-/// Ends of a pair, as its role reaches them at these ports. The password is in `folder`.
-pub(super) async fn postgresql(pair: &PgPair, ports: [u16; 2], folder: &tempfile::TempDir) -> [End; 2] {
+/// How the role of a pair reaches it at these ports. The password is in `folder`.
+fn postgresql_config(pair: &PgPair, ports: [u16; 2], folder: &tempfile::TempDir) -> aurora::Config {
     let endpoints = |port: u16| aurora::Endpoints {
         writer: format!("postgresql://driftline@127.0.0.1:{port}/app").parse().unwrap(),
         reader: None,
     };
-    let config = aurora::Config {
+    aurora::Config {
         auth: aurora::Auth::Password(Secret::File(secret(folder, "lab-secret"))),
         tls: aurora::Tls::CaFile(pair.primary().ca_file()),
         canary: aurora::CanaryPlace::default(),
@@ -80,18 +81,39 @@ pub(super) async fn postgresql(pair: &PgPair, ports: [u16; 2], folder: &tempfile
             ("use1".to_owned(), endpoints(ports[0])),
             ("usw2".to_owned(), endpoints(ports[1])),
         ]),
-    };
-    for step in aurora::InitSpec::of(&config, "use1", Vec::new()).unwrap().steps() {
+    }
+}
+
+/// Makes the role and what it needs, as far as it is not there.
+pub(super) async fn prepare_postgresql(pair: &PgPair, config: &aurora::Config) {
+    for step in aurora::InitSpec::of(config, "use1", Vec::new()).unwrap().steps() {
         let database = step.database.as_deref().unwrap_or("postgres");
-        pair.primary().execute(database, &step.sql).await.unwrap();
+        let is_done = match &step.unless {
+            Some(unless) => pair.primary().value(database, unless).await.unwrap().is_some(),
+            None => false,
+        };
+        if !is_done {
+            pair.primary().execute(database, &step.sql).await.unwrap();
+        }
     }
     let password = "alter role driftline password 'lab-secret'";
     pair.primary().execute("postgres", password).await.unwrap();
     pair.wait_replayed(PATIENCE).await.unwrap();
-    [
+}
+
+/// Both ends of a pair as they are configured.
+pub(super) async fn postgresql(
+    pair: &PgPair,
+    ports: [u16; 2],
+    folder: &tempfile::TempDir,
+) -> ([End; 2], aurora::Config) {
+    let config = postgresql_config(pair, ports, folder);
+    prepare_postgresql(pair, &config).await;
+    let ends = [
         aurora::open(&config, "use1", aurora::Endpoint::Writer).unwrap(),
         aurora::open(&config, "usw2", aurora::Endpoint::Reader).unwrap(),
-    ]
+    ];
+    (ends, config)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -99,7 +121,7 @@ async fn postgresql_behind_a_bad_line() {
     let pair = PgPair::start(PgOptions::with_database("app")).await.unwrap();
     let lines = lines([pair.primary().port(), pair.standby().port()]).await;
     let folder = tempfile::tempdir().unwrap();
-    let [primary, secondary] = postgresql(&pair, [lines[0].port(), lines[1].port()], &folder).await;
+    let ([primary, secondary], _) = postgresql(&pair, [lines[0].port(), lines[1].port()], &folder).await;
     foreign_rows_are_left_out(&pair, &primary, &secondary).await;
     endures(ends(&primary, &secondary, Polling::AURORA, "5/s", lines)).await;
     pair.shutdown().await;
@@ -136,14 +158,30 @@ async fn foreign_rows_are_left_out(pair: &PgPair, primary: &End, secondary: &End
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn dynamodb_local_behind_a_bad_line() {
+async fn answers_of_postgresql_are_as_old_as_their_questions() {
+    let pair = PgPair::start(PgOptions::with_database("app")).await.unwrap();
+    let lines = lines([pair.primary().port(), pair.standby().port()]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let ([primary, secondary], _) = postgresql(&pair, [lines[0].port(), lines[1].port()], &folder).await;
+    answers_come_late(
+        ends(&primary, &secondary, Polling::AURORA, "5/s", lines),
+        async || pair.pause_replay().await.unwrap(),
+        async || {
+            pair.resume_replay().await.unwrap();
+            pair.wait_replayed(PATIENCE).await.unwrap();
+        },
+    )
+    .await;
+    pair.shutdown().await;
+}
+
+async fn dynamodb_local(folder: &tempfile::TempDir) -> (DynamoPair, Ends) {
     let pair = DynamoPair::local(&[TableSpec::keyed_by_text("profiles", "id")])
         .await
         .unwrap();
     let lines = lines([port(&pair.endpoint(0)), port(&pair.endpoint(1))]).await;
-    let folder = tempfile::tempdir().unwrap();
     let (name, key) = pair.access_key();
-    let key = (name, secret(&folder, key));
+    let key = (name, secret(folder, key));
     let config = dynamodb::Config {
         tables: vec![SiteNames::Everywhere("profiles".to_owned())],
         writers: None,
@@ -155,7 +193,30 @@ async fn dynamodb_local_behind_a_bad_line() {
     let table = &config.tables[0];
     let primary = dynamodb::open(&config, table, SITES[0], &site(0)).await.unwrap();
     let secondary = dynamodb::open(&config, table, SITES[1], &site(1)).await.unwrap();
-    endures(ends(&primary, &secondary, Polling::DYNAMODB, "5/s", lines)).await;
+    let ends = ends(&primary, &secondary, Polling::DYNAMODB, "5/s", lines);
+    (pair, ends)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dynamodb_local_behind_a_bad_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_pair, ends) = dynamodb_local(&folder).await;
+    endures(ends).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_of_dynamodb_local_are_as_old_as_their_questions() {
+    let folder = tempfile::tempdir().unwrap();
+    let (pair, ends) = dynamodb_local(&folder).await;
+    answers_come_late(
+        ends,
+        async || pair.stall(),
+        async || {
+            pair.resume();
+            pair.settle(PATIENCE).await.unwrap();
+        },
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
