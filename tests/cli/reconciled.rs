@@ -58,3 +58,47 @@ async fn a_reconciliation_shows_in_the_figures_of_a_running_probe_and_a_damaged_
         metric(&address, SUCCESS).is_some_and(|at| at > first)
     });
 }
+
+/// A series of one dataset.
+fn of_dataset(address: &str, name: &str, dataset: &str) -> Option<f64> {
+    let (_, text) = get(address, "/metrics")?;
+    let (start, label) = (format!("{name}{{"), format!("dataset=\"{dataset}\""));
+    let line = text
+        .lines()
+        .find(|line| line.starts_with(&start) && line.contains(&label))?;
+    line.rsplit(' ').next()?.parse().ok()
+}
+
+/// By the name of their connection, as its lag is called: as old as the older of them, and unknown while one was never compared.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_one_canary_stands_for_two_datasets_the_older_comparison_counts() {
+    let story = Story::start(&format!(
+        "{TABLES} create table public.others (id bigint primary key); insert into public.others values (1);"
+    ))
+    .await;
+    let two =
+        "tables = [\"public.orders\"]\n[dataset.more.aurora]\nconnection = \"db\"\ntables = [\"public.others\"]\n";
+    story.write_config(&story.config().replace("tables = [\"public.*\"]\n", two));
+    let probe = story.spawn("probe", &["probe"]);
+    let address = ready(&probe);
+    let success = |dataset: &str| of_dataset(&address, SUCCESS, dataset);
+    let compare = |dataset: &str| story.run(&["reconcile", "run", "--dataset", dataset]).expect(0);
+
+    compare("shop");
+    wait_until("the first shows", || success("shop").is_some());
+    assert_eq!(
+        (success("more"), success("db")),
+        (None, None),
+        "never compared is not fine"
+    );
+    compare("more");
+    wait_until("the second shows", || success("more").is_some());
+    let (shop, more) = (success("shop"), success("more"));
+    assert!(shop < more, "{shop:?} {more:?}");
+    assert_eq!(success("db"), shop, "the older of them");
+    compare("shop");
+    wait_until("the first shows anew", || success("shop") > shop);
+    assert_eq!((success("more"), success("db")), (more, more), "the older of them now");
+    assert_eq!(of_dataset(&address, DIVERGENCES, "db"), None, "told by each dataset");
+    assert_eq!(of_dataset(&address, DIVERGENCES, "more"), Some(0.0));
+}

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::setup::{One, Two, eventually, run_init, spec};
@@ -161,13 +162,13 @@ async fn a_write_that_times_out_is_unknown() {
     acknowledged(&connection, 129).await;
 }
 
-/// The time-outs of statements do not reach into a commit: only whoever waits can give up. And a server that ends the session then
-/// has committed all the same.
-#[tokio::test]
-async fn a_commit_that_waits_for_a_synchronous_standby_is_unknown_and_happened() {
-    let one = One::start().await;
-    let connection = Arc::new(one.connection());
-    acknowledged(&connection, 1).await;
+/// Has commits wait for a standby that does not exist, and writes canaries from the one after `sequence` until one waits: the write, and the process
+/// that waits.
+async fn commit_that_waits(
+    one: &One,
+    connection: &Arc<Connection>,
+    sequence: &mut u64,
+) -> (JoinHandle<WriteOutcome>, String) {
     one.server
         .execute("postgres", "alter system set synchronous_standby_names = 'nobody'")
         .await
@@ -175,13 +176,12 @@ async fn a_commit_that_waits_for_a_synchronous_standby_is_unknown_and_happened()
     one.server.execute("postgres", "select pg_reload_conf()").await.unwrap();
     let waiting =
         "select pid::text from pg_stat_activity where wait_event = 'SyncRep' and usename = 'driftline' limit 1";
-    let mut sequence = 1;
-    let (writing, pid) = timeout(Duration::from_secs(30), async {
+    timeout(Duration::from_secs(30), async {
         // The reload takes a moment; a write that comes before it is acknowledged.
         loop {
-            sequence += 1;
+            *sequence += 1;
             let writing = tokio::spawn({
-                let (connection, canary) = (Arc::clone(&connection), canary(sequence));
+                let (connection, canary) = (Arc::clone(connection), canary(*sequence));
                 async move { connection.canary_writer.write(&canary).await }
             });
             let pid = eventually("the commit waits, or is over", async || {
@@ -195,7 +195,42 @@ async fn a_commit_that_waits_for_a_synchronous_standby_is_unknown_and_happened()
         }
     })
     .await
-    .unwrap();
+    .expect("no commit waits")
+}
+
+/// An acknowledged canary is durable, whatever role, database and server have by default.
+#[tokio::test]
+async fn a_role_that_commits_asynchronously_by_default_waits_for_its_canaries() {
+    let one = One::start().await;
+    for asynchronous in [
+        "alter role driftline set synchronous_commit = off",
+        "alter database driftline set synchronous_commit = off",
+        "alter role driftline in database driftline set synchronous_commit = off",
+        "alter system set synchronous_commit = off",
+    ] {
+        one.server.execute("postgres", asynchronous).await.unwrap();
+    }
+    let connection = Arc::new(one.connection());
+    acknowledged(&connection, 1).await;
+    let (writing, pid) = commit_that_waits(&one, &connection, &mut 1).await;
+    assert!(!writing.is_finished(), "acknowledged before it was durable");
+    one.server
+        .execute("postgres", &format!("select pg_terminate_backend({pid})"))
+        .await
+        .unwrap();
+    let outcome = writing.await.unwrap();
+    assert!(matches!(outcome, WriteOutcome::Unknown(_)), "{outcome:?}");
+}
+
+/// The time-outs of statements do not reach into a commit: only whoever waits can give up. And a server that ends the session then
+/// has committed all the same.
+#[tokio::test]
+async fn a_commit_that_waits_for_a_synchronous_standby_is_unknown_and_happened() {
+    let one = One::start().await;
+    let connection = Arc::new(one.connection());
+    acknowledged(&connection, 1).await;
+    let mut sequence = 1;
+    let (writing, pid) = commit_that_waits(&one, &connection, &mut sequence).await;
 
     let bound = 64;
     let mut refused = 0;
