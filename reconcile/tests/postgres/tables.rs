@@ -397,6 +397,13 @@ async fn only_what_is_in_scope_is_compared_and_the_scope_is_told() {
             },
             "`now`",
         ),
+        (
+            Scope {
+                filter: Some("at < 'today'".to_owned()),
+                semantic: Vec::new(),
+            },
+            "'today'",
+        ),
     ] {
         let request = everything(&pair, &[("public.t", refused(scope))]).await;
         let (_, summary) = divergences(&pair, &request).await;
