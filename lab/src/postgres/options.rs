@@ -18,7 +18,8 @@ pub struct PgOptions {
     /// Where the folder of labs is made; `None` = the system's folder for temporary files. When we are root, the account
     /// that the servers run as must be able to pass through it. Left-overs are only looked for under the same root.
     pub root: Option<PathBuf>,
-    /// Major version of the servers; `None` = Debian's 15. Others (13, 14, 16, 17, 18) have no `pg_basebackup`, so they have no standby.
+    /// Major version of the servers; `None` = Debian's 15. Others (13, 14, 16, 17, 18) have no `pg_basebackup`:
+    /// their primary stops for the moment in which a standby is copied from it.
     pub version: Option<u16>,
     /// Databases made beside `postgres`.
     pub databases: Vec<String>,

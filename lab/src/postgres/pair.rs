@@ -1,9 +1,11 @@
 //! A primary and a streaming standby, and what can happen to them.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::options::{PgOptions, Tls};
+use super::postmaster::Stop;
 use super::programs;
 use super::server::{PgServer, Server, blocking};
 use super::synchronous::Second;
@@ -277,6 +279,9 @@ fn base_backup(source: &Server, standby: &Server, name: &str, port: u16) -> Resu
         "host=127.0.0.1 port={port} user={REPLICATION_ROLE} application_name={name} passfile='{}' {security}",
         password_file.display()
     );
+    if !site.programs.can_copy_online() {
+        return cold_copy(source, standby, name, &connection);
+    }
     let mut command = site.program("pg_basebackup");
     command
         .arg("-D")
@@ -284,4 +289,29 @@ fn base_backup(source: &Server, standby: &Server, name: &str, port: u16) -> Resu
         .args(["--write-recovery-conf", "--checkpoint=fast", "--wal-method=stream"])
         .args(["--no-sync", "--no-manifest", "--slot", name, "--dbname", &connection]);
     programs::run(command, site.folder.path())
+}
+
+/// Copies the files of the server while it is stopped; the copy goes on from there as a standby.
+fn cold_copy(source: &Server, standby: &Server, name: &str, connection: &str) -> Result<(), LabError> {
+    let site = &source.site;
+    source.stop(Stop::Fast);
+    let mut copy = site.folder.account().command(Path::new("/bin/cp"), site.folder.path());
+    copy.arg("-a").arg(source.data_dir()).arg(standby.data_dir());
+    let copied = programs::run(copy, site.folder.path());
+    source.start_again()?;
+    copied?;
+    // Slots are the source's alone.
+    let slots = standby.data_dir().join("pg_replslot");
+    for slot in std::fs::read_dir(&slots).map_err(LabError::folder("list", &slots))? {
+        let slot = slot.map_err(LabError::folder("list", &slots))?.path();
+        std::fs::remove_dir_all(&slot).map_err(LabError::folder("remove", &slot))?;
+    }
+    let settings = standby.data_dir().join("postgresql.auto.conf");
+    let mut text = std::fs::read_to_string(&settings).map_err(LabError::folder("read", &settings))?;
+    text.push_str(&format!(
+        "primary_conninfo = '{}'\nprimary_slot_name = '{name}'\n",
+        connection.replace('\'', "''")
+    ));
+    site.folder.write_file(&settings, text.as_bytes())?;
+    site.folder.write_file(&standby.data_dir().join("standby.signal"), b"")
 }

@@ -95,6 +95,11 @@ impl Programs {
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
+
+    /// Whether `pg_basebackup` is among them.
+    pub(crate) fn can_copy_online(&self) -> bool {
+        self.path("pg_basebackup").is_file()
+    }
 }
 
 /// Folders are made, files linked, or copied where another file system does not let them be.

@@ -417,7 +417,7 @@ impl Server {
         Ok(())
     }
 
-    fn start_again(&self) -> Result<(), LabError> {
+    pub(crate) fn start_again(&self) -> Result<(), LabError> {
         let mut state = self.state();
         if state.postmaster.as_ref().is_some_and(Postmaster::is_alive) {
             return Ok(());

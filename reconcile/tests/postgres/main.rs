@@ -1,9 +1,11 @@
 //! Reconciliations of real PostgreSQL pairs, as the least-privileged role.
 
+mod keyless;
 mod logical;
 mod setup;
 mod tables;
 mod timed;
+mod versions;
 
 use std::time::Duration;
 

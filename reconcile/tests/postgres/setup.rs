@@ -25,7 +25,16 @@ pub(crate) struct Shop {
 
 impl Shop {
     pub(crate) async fn start(rows: u32) -> Self {
-        let pair = PgPair::start(PgOptions::with_database("app")).await.unwrap();
+        Self::of_version(None, rows).await
+    }
+
+    /// On servers of this version; `None` = Debian's.
+    pub(crate) async fn of_version(version: Option<u16>, rows: u32) -> Self {
+        let options = PgOptions {
+            version,
+            ..PgOptions::with_database("app")
+        };
+        let pair = PgPair::start(options).await.unwrap();
         demo::create_schema(pair.primary(), "app").await.unwrap();
         demo::fill(pair.primary(), "app", rows, 1).await.unwrap();
         let secret = tempfile::tempdir().unwrap();
