@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use lab::{LogicalPair, PgServer};
-use stores::{Class, End, Part};
+use stores::{Class, DigestMode, End, Part};
 
 use crate::setup::{One, Two, collection, digest, end_of, judged, ranged, recipe};
 
@@ -211,10 +211,19 @@ fn create_all(version: u16, types: &str) -> String {
     format!("{types}; {table}; {rows}")
 }
 
+/// Rows are hashed by the server, or copied out in binary form and hashed here.
+const MODES: [DigestMode; 2] = [DigestMode::Pushdown, DigestMode::Client];
+
 /// Both ends hold the same; then each column of `server`, behind `b`, is changed to what some tool takes for the same, and to NULL.
 async fn each_change_is_found(version: u16, a: &End, b: &End, server: &PgServer) {
+    for mode in MODES {
+        each_change_is_found_by(mode, version, a, b, server).await;
+    }
+}
+
+async fn each_change_is_found_by(mode: DigestMode, version: u16, a: &End, b: &End, server: &PgServer) {
     let here = collection(a, "public.every_type").await;
-    let made = recipe(a, &here, 42).await;
+    let made = recipe(a, &here, 42).await.hashed(mode).unwrap();
     assert_eq!(
         made.columns.len(),
         compared(version).count() + 1,
@@ -226,7 +235,7 @@ async fn each_change_is_found(version: u16, a: &End, b: &End, server: &PgServer)
     let equal = ranged(a).digest(&here, &made, &Part::ALL).await.unwrap();
     assert_eq!(equal.count, 2);
     let apart = judged(a, b, &here, &made).await;
-    assert!(apart.is_empty(), "equal pairs are quiet: {:?}", named(&apart));
+    assert!(apart.is_empty(), "equal pairs are quiet, {mode:?}: {:?}", named(&apart));
     assert_eq!(ranged(b).digest(&there, &made, &Part::ALL).await.unwrap(), equal);
     let client = server.client("app").await.unwrap();
     for (name, (type_name, first, second)) in compared(version) {
@@ -234,10 +243,10 @@ async fn each_change_is_found(version: u16, a: &End, b: &End, server: &PgServer)
             let sql = format!("update every_type set {name} = {change} where id = 1");
             client.batch_execute(&sql).await.unwrap();
             let changed = ranged(b).digest(&there, &made, &Part::ALL).await.unwrap();
-            assert_ne!(changed, equal, "{type_name} {first} -> {change}");
+            assert_ne!(changed, equal, "{type_name} {first} -> {change}, {mode:?}");
         }
         let found = judged(a, b, &here, &made).await;
-        assert_eq!(found, [(Class::Different, name.clone())], "{type_name}");
+        assert_eq!(found, [(Class::Different, name.clone())], "{type_name}, {mode:?}");
         let back = format!("update every_type set {name} = {} where id = 1", quoted(first));
         client.batch_execute(&back).await.unwrap();
     }
@@ -315,19 +324,22 @@ async fn a_standby_gives_the_primarys_digest_for_every_type() {
     let there = collection(&two.standby, "public.every_type").await;
     assert_eq!(here.columns, there.columns);
     assert_eq!(here.key, there.key);
-    let made = recipe(&two.primary, &here, 43).await;
-    let known = ranged(&two.primary).known_answer(&here, &made).await.unwrap();
-    assert_eq!(ranged(&two.standby).known_answer(&there, &made).await.unwrap(), known);
-    let equal = digest(&two.primary, "public.every_type", &made, &Part::ALL)
-        .await
-        .unwrap();
-    assert_eq!(equal.count, 2);
-    assert_eq!(
-        digest(&two.standby, "public.every_type", &made, &Part::ALL)
+    for mode in MODES {
+        let made = recipe(&two.primary, &here, 43).await.hashed(mode).unwrap();
+        let known = ranged(&two.primary).known_answer(&here, &made).await.unwrap();
+        assert_eq!(ranged(&two.standby).known_answer(&there, &made).await.unwrap(), known);
+        let equal = digest(&two.primary, "public.every_type", &made, &Part::ALL)
             .await
-            .unwrap(),
-        equal
-    );
+            .unwrap();
+        assert_eq!(equal.count, 2);
+        assert_eq!(
+            digest(&two.standby, "public.every_type", &made, &Part::ALL)
+                .await
+                .unwrap(),
+            equal,
+            "{mode:?}"
+        );
+    }
 }
 
 /// Kinds of types that a user makes, as the documentation calls them.
