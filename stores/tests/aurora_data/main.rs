@@ -2,6 +2,7 @@
 
 mod catalogs;
 mod client;
+mod counters;
 mod faults;
 mod fences;
 mod guards;
