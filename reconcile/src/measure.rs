@@ -66,7 +66,7 @@ pub(crate) async fn choose(
     let take = async |recipe: &Recipe| {
         let keep = recipe.mode == DigestMode::Client;
         let one = async |end: &End, collection: &Collection| {
-            let begun = std::time::Instant::now();
+            let begun = tokio::time::Instant::now();
             let look = one_side::look((end, collection), recipe, &part, keep, limits).await.0;
             look.ok().map(|look| (look.digest.count, begun.elapsed()))
         };

@@ -226,10 +226,26 @@ impl CanaryReader for OneEnd {
 }
 
 impl OneEnd {
+    fn side(&self) -> &'static str {
+        if self.is_secondary() { "secondary" } else { "primary" }
+    }
+
+    /// The time that a look at a part takes.
+    async fn works(&self, part: &Part, mode: DigestMode) {
+        let pause = {
+            let world = lock(&self.world);
+            let rows = self.rows(&world).keys().filter(|key| holds(part, **key)).count();
+            let rows = u32::try_from(rows).unwrap_or(u32::MAX);
+            world.takes.map(|takes| takes(self.side(), mode) * rows)
+        };
+        if let Some(pause) = pause {
+            tokio::time::sleep(pause).await;
+        }
+    }
+
     /// Remembers a look at a part, or cancels it.
     fn looked(&self, world: &mut World, part: &Part) -> Result<()> {
-        let side = if self.is_secondary() { "secondary" } else { "primary" };
-        world.looks.push((side, part.clone()));
+        world.looks.push((self.side(), part.clone()));
         let rows = self.rows(world).keys().filter(|key| holds(part, **key)).count();
         match world.faults.secondary_cancels_above {
             Some(most) if self.is_secondary() && rows > most => Err(passing(self.site(), "digest public.t")),
@@ -293,6 +309,7 @@ impl Ranged for OneEnd {
         if self.is_silent() {
             std::future::pending::<()>().await;
         }
+        self.works(part, recipe.mode).await;
         let mut world = lock(&self.world);
         world.tick();
         if self.is_secondary() && world.faults.secondary_digests_fail > 0 {

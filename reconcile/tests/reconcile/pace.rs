@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reconcile::{ChunkState, DigestChoice, Request};
+use reconcile::{ChunkState, DigestChoice, Pair, Request};
 use stores::{DigestMode, Part, Relation};
 use tokio::time::Instant;
 
@@ -128,14 +128,15 @@ async fn a_rate_is_kept_over_all_chunks() {
     let pair = pair(&world, Relation::Replicating);
     let mut request = with(&world, DigestChoice::Auto);
     request.limits.pace.rows_per_second = Some(10);
-    request.limits.chunks_in_flight = 2;
+    request.limits.rows_per_chunk = 5;
+    request.limits.chunks_in_flight = 4;
     let begun = Instant::now();
     let outcome = run(&pair, &request).await.unwrap();
     assert_eq!(outcome.summary.exit_code(), 0);
-    // 100 rows, 10 a second; the first two chunks begin at once.
+    // 100 rows, 10 a second; what is in flight together waits for one instant.
     let took = begun.elapsed();
     assert!(
-        took >= Duration::from_secs(5) && took < Duration::from_secs(12),
+        took >= Duration::from_secs(7) && took < Duration::from_secs(12),
         "{took:?}"
     );
 }
@@ -178,4 +179,75 @@ async fn no_chunk_begins_while_the_secondary_is_behind_or_does_not_tell() {
         let outcome = run(&pair(&world, relation), &request).await.unwrap();
         assert_eq!(outcome.summary.exit_code(), code, "{lag_us:?} {relation:?}");
     }
+}
+
+/// How long a row takes at the primary and at the secondary, by who hashes it.
+type Takes = fn(&'static str, DigestMode) -> Duration;
+
+/// Microseconds a row: by the servers, then here.
+fn takes_us(side: &str, mode: DigestMode, pushdown: [u64; 2], client: [u64; 2]) -> Duration {
+    let us = if mode == DigestMode::Client { client } else { pushdown };
+    Duration::from_micros(us[usize::from(side == "secondary")])
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_are_hashed_where_the_slower_side_is_done_first_and_chunks_take_their_time() {
+    let cases: [(Takes, DigestMode, usize); 5] = [
+        (
+            |side, mode| takes_us(side, mode, [500, 500], [250, 250]),
+            DigestMode::Client,
+            2,
+        ),
+        // It has to be worth its while.
+        (
+            |side, mode| takes_us(side, mode, [500, 500], [480, 480]),
+            DigestMode::Pushdown,
+            3,
+        ),
+        // The slower side counts, whichever it is.
+        (
+            |side, mode| takes_us(side, mode, [10, 1_000], [500, 500]),
+            DigestMode::Client,
+            3,
+        ),
+        (
+            |side, mode| takes_us(side, mode, [1_000, 10], [500, 500]),
+            DigestMode::Client,
+            3,
+        ),
+        (
+            |side, mode| takes_us(side, mode, [500, 500], [10, 1_000]),
+            DigestMode::Pushdown,
+            3,
+        ),
+    ];
+    for (case, (takes, mode, chunks)) in cases.into_iter().enumerate() {
+        let (ends, mut request) = measured(takes);
+        let outcome = run(&ends, &request).await.unwrap();
+        assert_eq!(outcome.summary.exit_code(), 0);
+        assert!(outcome.chunks().all(|chunk| chunk.mode == mode), "case {case}");
+        assert_eq!(outcome.chunks().count(), chunks, "case {case}");
+        // Too small to be worth a look: as they are, by the servers.
+        if case == 0 {
+            request.limits.pace.measured_rows_min += 1;
+            let outcome = run(&ends, &request).await.unwrap();
+            assert_eq!(outcome.chunks().count(), 30);
+            assert!(outcome.chunks().all(|chunk| chunk.mode == DigestMode::Pushdown));
+        }
+    }
+}
+
+/// 3,000 rows in 30 chunks, just enough to be measured.
+fn measured(takes: Takes) -> (Pair, Request) {
+    let mut world = World::new((0..3_000).map(|key| (key, key)));
+    world.keeps = true;
+    world.takes = Some(takes);
+    for side in [&mut world.primary_collection, &mut world.secondary_collection] {
+        side.as_mut().unwrap().rows_estimate = Some(3_000);
+    }
+    let world = world.share();
+    let mut request = with(&world, DigestChoice::Auto);
+    request.limits.rows_per_chunk = 100;
+    request.limits.pace.measured_rows_min = 3_000;
+    (pair(&world, Relation::Replicating), request)
 }

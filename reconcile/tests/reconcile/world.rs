@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use stores::{Canary, Collection, Column, Key, KeyShape, KeyValue, Part, RowDigest, StoreError, Trouble};
+use stores::{Canary, Collection, Column, DigestMode, Key, KeyShape, KeyValue, Part, RowDigest, StoreError, Trouble};
 
 /// The first transaction of the log.
 const FIRST_XID: u32 = 100;
@@ -144,6 +145,8 @@ pub(crate) struct World {
     pub(crate) load_asked: u64,
     /// Both ends keep the rows that they read, and can hash elsewhere.
     pub(crate) keeps: bool,
+    /// What a row takes to be hashed, by side and by who hashes it.
+    pub(crate) takes: Option<fn(&'static str, DigestMode) -> Duration>,
     /// Parts that were digested or read, by side.
     pub(crate) looks: Vec<(&'static str, Part)>,
     /// Readings of keys and fences, in their order.
@@ -191,6 +194,7 @@ impl World {
             active_sessions: None,
             load_asked: 0,
             keeps: false,
+            takes: None,
             looks: Vec::new(),
             calls: Vec::new(),
             seeds: BTreeSet::new(),
