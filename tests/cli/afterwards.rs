@@ -189,6 +189,12 @@ async fn a_recheck_looks_at_the_keys_that_were_found_and_never_says_equal() {
         "partial",
         "{settled}"
     );
+    for collection in settled["results"][0]["collections"].as_array().expect("collections") {
+        assert_eq!(
+            collection["chunks_failed"], 1,
+            "keys that are equal now make nothing equal: {settled}"
+        );
+    }
     let whole = json(&story, &["reconcile", "run"], 1);
     assert_eq!(whole["results"][0]["confirmed"], 1, "{whole}");
     // A run that found nothing leaves nothing to look at, which proves nothing.

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use futures::TryStreamExt as _;
+use stores::aurora::{Auth, CanaryPlace, Config, Endpoint, Endpoints, Tls, open_logical};
 use stores::{
-    Collection, Comparison, End, Key, KeyShape, KeyedBy, ReadRequest, Reading, Readings, Recipe, Row, RowDigest,
-    ScanPart, Scanned,
+    Collection, Comparison, End, Key, KeyShape, KeyedBy, Position, ReadRequest, Reading, Readings, Recipe, Relation,
+    Row, RowDigest, ScanPart, Scanned, Snapshot,
 };
 
 use crate::setup::{One, Two, collection, comparable, reread};
@@ -200,4 +201,53 @@ async fn a_delete_that_the_primary_does_not_show_yet_is_in_flight() {
         assert!(compare.guard(&first, &secondary, &again, 0).is_err(), "{how}");
         other.batch_execute("rollback").await.unwrap();
     }
+}
+
+/// Nothing of the primary's rows tells of one more copy that a transaction of the primary is about to make, and the subscriber may show first.
+#[tokio::test]
+async fn more_copies_than_the_publisher_shows_are_no_evidence_while_a_transaction_goes_on() {
+    let endpoints = || Endpoints {
+        writer: "postgresql://reader@127.0.0.1:1/app".parse().unwrap(),
+        reader: None,
+    };
+    let config = Config {
+        auth: Auth::Trusted,
+        tls: Tls::Disable,
+        canary: CanaryPlace {
+            database: "app".to_owned(),
+        },
+        relation: Some(Relation::Replicating),
+        fence: None,
+        writers: None,
+        sites: BTreeMap::from(["use1", "usw2"].map(|site| (site.to_owned(), endpoints()))),
+    };
+    let [publisher, _] = open_logical(&config, ("use1", Endpoint::Writer), ("usw2", Endpoint::Reader)).unwrap();
+    let copies = |copies, position, running: Vec<u64>| Readings {
+        rows: vec![Reading::Present(Row {
+            version: format!("{copies} rows"),
+            digest: RowDigest(1),
+            columns: Vec::new(),
+            values: None,
+            changed_at_us: None,
+            copies,
+            created_by: Some(90),
+            ended_by: None,
+            committed_at_us: None,
+        })],
+        position,
+        snapshot: Some(Snapshot {
+            xmin: running.first().copied().unwrap_or(105),
+            xmax: 105,
+            running,
+        }),
+        instance: "one".to_owned(),
+    };
+    let guard = |here, there, running: &[u64]| {
+        let first = copies(here, None, running.to_vec());
+        let shown = copies(there, Some(Position(7)), Vec::new());
+        publisher.compare.as_deref().unwrap().guard(&first, &shown, &first, 0)
+    };
+    assert!(guard(3, 4, &[100]).is_err());
+    assert!(guard(3, 4, &[]).is_ok(), "nothing went on: it is one too many");
+    assert!(guard(4, 3, &[100]).is_ok(), "one that is missing is none to come");
 }
