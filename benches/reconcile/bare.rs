@@ -8,7 +8,6 @@ use serde::Serialize;
 use stores::aurora::{Config, Endpoint};
 
 use crate::fixture::{DATABASE, Story};
-use crate::rows;
 
 /// As driftline's own sessions are: one process for each statement, nothing compiled.
 const SESSION: &str = "set max_parallel_workers_per_gather = 0; set jit = off";
@@ -25,7 +24,7 @@ pub(crate) struct Times {
 }
 
 /// The expression with which driftline hashes a row of the table, from the store itself.
-pub(crate) async fn row_digest(story: &Story) -> anyhow::Result<String> {
+pub(crate) async fn row_digest(story: &Story, name: &str) -> anyhow::Result<String> {
     let file: toml::Table = story.config().parse().context("the configuration of the pair")?;
     let config: Config = file["connection"]["db"]["aurora"]
         .clone()
@@ -34,17 +33,16 @@ pub(crate) async fn row_digest(story: &Story) -> anyhow::Result<String> {
     let end = stores::aurora::open(&config, "a", Endpoint::Writer)?;
     let (catalog, ranged) = end.catalog.zip(end.ranged).context("the store cannot digest")?;
     let collections = catalog.collections().await?;
-    let table = collections.iter().find(|collection| collection.name == rows::NAME);
+    let table = collections.iter().find(|collection| collection.name == name);
     let table = table.context("the store does not see the table")?;
     let columns: Vec<String> = table.columns.iter().map(|column| column.name.clone()).collect();
     Ok(ranged.recipe(table, &columns, SEED).await?.expression)
 }
 
 /// Digests the whole table at both ends at the same time.
-pub(crate) async fn run(pair: &PgPair, row_digest: &str, rows: u64) -> anyhow::Result<Times> {
+pub(crate) async fn run(pair: &PgPair, row_digest: &str, name: &str, rows: u64) -> anyhow::Result<Times> {
     let sql = format!(
-        "select count(*), count(x.h), sum(x.h)::text from (select {row_digest} as h from only {} as t offset 0) x",
-        rows::NAME
+        "select count(*), count(x.h), sum(x.h)::text from (select {row_digest} as h from only {name} as t offset 0) x"
     );
     let clients = (session(pair.primary()).await?, session(pair.standby()).await?);
     let begun = Instant::now();

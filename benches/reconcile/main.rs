@@ -21,6 +21,7 @@ use serde::Serialize;
 use fixture::Story;
 use stage::machine::Machine;
 use stage::record::say;
+use stage::spread::Spread;
 use stage::versions::Versions;
 use stage::watch::{Cost, watch};
 
@@ -71,37 +72,6 @@ struct Summary {
     reladiff_over_driftline: Option<f64>,
 }
 
-/// Of several figures.
-#[derive(Debug, Clone, Copy, Serialize)]
-struct Spread {
-    median: f64,
-    min: f64,
-    max: f64,
-}
-
-impl Spread {
-    /// `None` of no figures.
-    fn of(figures: impl Iterator<Item = f64>) -> Option<Self> {
-        let mut sorted: Vec<f64> = figures.collect();
-        sorted.sort_unstable_by(f64::total_cmp);
-        let (low, high) = (
-            sorted.get((sorted.len().checked_sub(1)?) / 2)?,
-            sorted.get(sorted.len() / 2)?,
-        );
-        Some(Self {
-            median: f64::midpoint(*low, *high),
-            min: *sorted.first()?,
-            max: *sorted.last()?,
-        })
-    }
-}
-
-impl std::fmt::Display for Spread {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:8.2} {:8.2} {:8.2}", self.median, self.min, self.max)
-    }
-}
-
 fn main() -> anyhow::Result<()> {
     stage::run(measure())
 }
@@ -113,20 +83,20 @@ async fn measure() -> anyhow::Result<()> {
     let extent: u64 = stage::asked("DRIFTLINE_BENCH_ROWS", 5_000_000)?;
     say(format!("machine: {machine}"))?;
 
-    let story = Story::start_with(rows::servers(), rows::TABLE).await;
+    let story = Story::start_with(stage::servers::without_background(fixture::DATABASE), rows::TABLE).await;
     let versions = Versions::of(story.pair.primary()).await?;
     say(format!("versions: {versions}"))?;
     let data = rows::load(&story.pair, extent).await?;
     say(format!("data: {data}"))?;
-    let row_digest = bare::row_digest(&story).await?;
+    let row_digest = bare::row_digest(&story, rows::NAME).await?;
 
     // Nothing is counted of the first time: both sides read their files into memory in it.
-    bare::run(&story.pair, &row_digest, data.rows).await?;
+    bare::run(&story.pair, &row_digest, rows::NAME, data.rows).await?;
     reconcile(&story, data.rows, "auto").await?;
     let (mut bare, mut copies) = (Vec::new(), Vec::new());
     let (mut driftline, mut pushdown, mut client) = (Vec::new(), Vec::new(), Vec::new());
     for round in 1..=rounds {
-        bare.push(bare::run(&story.pair, &row_digest, data.rows).await?);
+        bare.push(bare::run(&story.pair, &row_digest, rows::NAME, data.rows).await?);
         pushdown.push(reconcile(&story, data.rows, "pushdown").await?);
         copies.push(copies::run(&story)?);
         client.push(reconcile(&story, data.rows, "client").await?);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use lab::{PgOptions, PgPair};
+use lab::PgPair;
 use serde::Serialize;
 
 use crate::fixture::DATABASE;
@@ -45,19 +45,6 @@ impl std::fmt::Display for Data {
             mb(self.key_bytes)
         )
     }
-}
-
-/// The lab's usual servers, without work of their own in the background.
-pub(crate) fn servers() -> PgOptions {
-    let mut options = PgOptions::with_database(DATABASE);
-    options.settings = [
-        ("autovacuum", "off"),
-        ("max_wal_size", "8GB"),
-        ("checkpoint_timeout", "1h"),
-    ]
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .to_vec();
-    options
 }
 
 /// Fills the table at the primary with `rows` rows, the same ones each time, and waits until the standby has them. All tuples are frozen, so

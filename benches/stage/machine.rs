@@ -42,19 +42,9 @@ impl std::fmt::Display for Machine {
     }
 }
 
-/// The commit that is measured, with `-dirty` when the working tree differs from it elsewhere than in earlier results.
+/// The commit that is measured, as whoever built the binary says it. The checkout may be at another by now.
 pub(crate) fn commit() -> String {
-    let commit = told("git", &["rev-parse", "--short=12", "HEAD"]);
-    let elsewhere = ["--", ":/", ":(top,exclude)benches/results"];
-    let changed = told(
-        "git",
-        &[&["status", "--porcelain", "--untracked-files=no"][..], &elsewhere].concat(),
-    );
-    if changed.is_empty() {
-        commit
-    } else {
-        format!("{commit}-dirty")
-    }
+    std::env::var("DRIFTLINE_BENCH_COMMIT").unwrap_or_else(|_| unknown())
 }
 
 fn load_average() -> [f64; 3] {

@@ -7,6 +7,8 @@ pub(crate) mod quantiles;
 pub(crate) mod record;
 pub(crate) mod samples;
 pub(crate) mod scrape;
+pub(crate) mod servers;
+pub(crate) mod spread;
 pub(crate) mod versions;
 pub(crate) mod watch;
 

@@ -45,10 +45,11 @@ impl Versions {
         }
     }
 
-    /// Keeps the raw results as `benches/results/NAME.json`. Only what is shipped is recorded: a debug build never replaces its figures.
+    /// Keeps the raw results as `benches/results/NAME.json`. Only a release build of a known commit is recorded: nothing else may replace
+    /// its figures.
     pub(crate) fn keep(&self, name: &str, results: &impl Serialize) -> anyhow::Result<()> {
-        if self.profile != "dist" {
-            return say("not recorded: only `--profile dist` is, which is what `make bench` runs");
+        if self.profile != "release" || self.commit == unknown() {
+            return say("not recorded: only what `make bench` has built for release is");
         }
         write(name, results)
     }
