@@ -67,6 +67,10 @@ impl CanaryReader for Overheard<dyn CanaryReader> {
     }
 }
 
+/// Canaries that are waited for before something is refused, and when it is well again.
+const SEEN_BEFORE: u32 = 5;
+const SEEN_AFTER: u32 = 10;
+
 /// A probe, and what its writer and its reader are told.
 struct Watched {
     running: Running,
@@ -133,7 +137,7 @@ impl Watched {
     /// Waits until it is well again.
     async fn restored(&self) {
         settled(&self.running).await;
-        seen_more(&self.running, 10.0).await;
+        seen_more(&self.running, f64::from(SEEN_AFTER)).await;
         let told = |running: &Running| Status::now(&running.metrics, true).routes.remove(0);
         until("no error is told any more", &self.running, |running| {
             told(running).write_error.is_none() && told(running).poll_error.is_none()
@@ -156,7 +160,11 @@ impl Watched {
         );
         // Those of unknown outcome are looked for later, and found where they were written after all.
         let unwritten = accounting.write_failed + accounting.write_unknown;
-        assert!(accounting.seen > 20 && unwritten > 3, "{accounting:?}");
+        // As many as were waited for; how many more there were in that time is the machine's affair.
+        assert!(
+            accounting.seen >= u64::from(SEEN_BEFORE + SEEN_AFTER) && unwritten > 3,
+            "{accounting:?}"
+        );
         for sample in left.samples.iter().filter(|sample| sample.state == FinalState::Seen) {
             assert!(
                 sample.lag_low_us.unwrap() < refused_us / 3,
@@ -187,7 +195,7 @@ async fn a_role_of_postgresql_loses_its_rights_and_its_login() {
         .await
         .unwrap();
     let watched = Watched::start(&ends, Polling::AURORA);
-    seen_more(&watched.running, 5.0).await;
+    seen_more(&watched.running, f64::from(SEEN_BEFORE)).await;
 
     let from_us = wall_us();
     let table = "table driftline.canary";
@@ -232,7 +240,7 @@ async fn a_role_of_postgresql_is_dropped_and_made_again() {
         .await
         .unwrap();
     let watched = Watched::start(&ends, Polling::AURORA);
-    seen_more(&watched.running, 5.0).await;
+    seen_more(&watched.running, f64::from(SEEN_BEFORE)).await;
 
     let from_us = wall_us();
     for database in ["app", "driftline"] {
@@ -268,7 +276,7 @@ async fn a_canary_table_of_postgresql_is_dropped_and_made_again() {
         .await
         .unwrap();
     let watched = Watched::start(&ends, Polling::AURORA);
-    seen_more(&watched.running, 5.0).await;
+    seen_more(&watched.running, f64::from(SEEN_BEFORE)).await;
 
     let from_us = wall_us();
     let gone = "drop table driftline.canary";
@@ -299,7 +307,7 @@ async fn a_user_of_kafka_is_removed() {
     });
     let ends = kafka::open(&config, "use1", "usw2", 0).unwrap();
     let watched = Watched::start(&ends, Polling::KAFKA);
-    seen_more(&watched.running, 5.0).await;
+    seen_more(&watched.running, f64::from(SEEN_BEFORE)).await;
 
     let from_us = wall_us();
     server.revoke_login().await.unwrap();
