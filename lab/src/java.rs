@@ -11,8 +11,8 @@ use nix::sys::signal::Signal;
 
 use crate::LabError;
 use crate::folder::LabFolder;
-use crate::postgres::log_tail;
 use crate::process::{ProcessId, wait_until};
+use crate::server_log::log_tail;
 
 const PACKAGE: &str = "openjdk-17-jre-headless";
 /// How long a killed program may take to be gone.

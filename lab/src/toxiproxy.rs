@@ -4,7 +4,7 @@
 //! network: both ways, and for every connection.
 
 use std::fs::File;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -20,8 +20,9 @@ use crate::LabError;
 use crate::account::Account;
 use crate::folder::LabFolder;
 use crate::java::cache;
-use crate::postgres::log_tail;
+use crate::ports::free_port;
 use crate::process::ProcessId;
+use crate::server_log::log_tail;
 
 const NAME: &str = "toxiproxy";
 /// From its start to its first answer.
@@ -200,8 +201,7 @@ impl Process {
         let folder = tokio::task::spawn_blocking(|| LabFolder::create(None, Account::ourselves()))
             .await
             .map_err(|error| failed("make a folder", error))??;
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr());
-        let api = free.map_err(|error| failed("find a free port", error))?.port();
+        let api = free_port();
         let log = folder.path().join("toxiproxy.log");
         let output = File::create(&log).map_err(LabError::folder("create", &log))?;
         let errors = output.try_clone().map_err(LabError::folder("open", &log))?;

@@ -1,7 +1,7 @@
 //! The two kinds of server: one within this process, and AWS's own DynamoDB Local.
 
 use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -14,7 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::LabError;
 use crate::folder::LabFolder;
+use crate::ports::free_port;
 use crate::process::ProcessId;
+use crate::server_log::log_tail;
 
 /// What `scripts/install.sh` fetches.
 const VERSION: &str = "2.6.1";
@@ -23,8 +25,8 @@ const MAIN: &str = "com.amazonaws.services.dynamodbv2.local.main.ServerRunner";
 const START_PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
-/// Of a server's log, so much is shown.
-const LOG_TAIL_BYTES: usize = 2_000;
+/// Starts with another port each, when somebody else took the one that was drawn.
+const STARTS: usize = 3;
 
 /// A running server.
 #[derive(Debug)]
@@ -100,9 +102,23 @@ impl Server {
 
     /// An empty DynamoDB Local on a free port, its log in `folder`.
     pub(crate) async fn local(name: &str, folder: &LabFolder) -> Result<Self, LabError> {
+        let mut starts = 1;
+        loop {
+            match Self::try_local(name, folder).await {
+                Err(LabError::Ended { log_tail, .. })
+                    if starts < STARTS && log_tail.contains("Address already in use") =>
+                {
+                    starts += 1;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn try_local(name: &str, folder: &LabFolder) -> Result<Self, LabError> {
         let installed = installed()?;
         let log = folder.path().join(format!("{name}.log"));
-        let port = free_port(&log)?;
+        let port = free_port();
         let output = File::create(&log).map_err(LabError::folder("create", &log))?;
         let errors = output.try_clone().map_err(LabError::folder("open", &log))?;
         let mut child = command(&installed, port)
@@ -176,16 +192,6 @@ fn command(installed: &Path, port: u16) -> Command {
     command
 }
 
-/// A port that nobody has now. DynamoDB Local cannot be handed a listening socket.
-fn free_port(log: &Path) -> Result<u16, LabError> {
-    let listener =
-        std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(LabError::folder("find a port for", log))?;
-    let address: SocketAddr = listener
-        .local_addr()
-        .map_err(LabError::folder("find a port for", log))?;
-    Ok(address.port())
-}
-
 async fn listening(name: &str, port: u16, process: &mut Process, log: &Path) -> Result<(), LabError> {
     let deadline = Instant::now() + START_PATIENCE;
     loop {
@@ -200,7 +206,7 @@ async fn listening(name: &str, port: u16, process: &mut Process, log: &Path) -> 
                 server: name.to_owned(),
                 what: format!("listening on port {port}"),
                 waited: START_PATIENCE,
-                log_tail: tail(log),
+                log_tail: log_tail(log),
             });
         }
         tokio::time::sleep(LOOK_EVERY).await;
@@ -211,11 +217,6 @@ fn ended(name: &str, status: String, log: &Path) -> LabError {
     LabError::Ended {
         server: name.to_owned(),
         status,
-        log_tail: tail(log),
+        log_tail: log_tail(log),
     }
-}
-
-fn tail(log: &Path) -> String {
-    let bytes = std::fs::read(log).unwrap_or_default();
-    String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(LOG_TAIL_BYTES)..]).into_owned()
 }

@@ -1,7 +1,6 @@
 //! One real broker that is a cluster of its own.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +16,7 @@ use crate::account::Account;
 use crate::certificates;
 use crate::folder::LabFolder;
 use crate::java::{JavaProcess, JavaProgram};
+use crate::ports::free_ports;
 
 /// From the start of the process to the first connection.
 const READY_PATIENCE: Duration = Duration::from_secs(120);
@@ -61,20 +61,14 @@ struct Ports {
 
 impl Ports {
     /// Four that are free now.
-    fn draw() -> Result<Self, LabError> {
-        let failed = |error| clients::failed("kafka", "find a free port", error);
-        // Held together, so that they differ.
-        let held: Vec<TcpListener> = (0..4)
-            .map(|_| TcpListener::bind("127.0.0.1:0"))
-            .collect::<Result<_, _>>()
-            .map_err(failed)?;
-        let port = |index: usize| -> Result<u16, LabError> { Ok(held[index].local_addr().map_err(failed)?.port()) };
-        Ok(Self {
-            plain: port(0)?,
-            controller: port(1)?,
-            secure: port(2)?,
-            behind: port(3)?,
-        })
+    fn draw() -> Self {
+        let [plain, controller, secure, behind] = free_ports();
+        Self {
+            plain,
+            controller,
+            secure,
+            behind,
+        }
     }
 }
 
@@ -111,7 +105,7 @@ impl KafkaServer {
     fn try_start(name: &str, folder: &Arc<LabFolder>, proxy: Option<u16>, tries: usize) -> Result<Self, LabError> {
         let home = folder.path().join(format!("{name}-{tries}"));
         fs::create_dir(&home).map_err(LabError::folder("create", &home))?;
-        let ports = Ports::draw()?;
+        let ports = Ports::draw();
         let certificates = certificates::issue()?;
         let ca_file = home.join("ca.pem");
         let store = [&certificates.server_key, &certificates.server, &certificates.authority]

@@ -16,6 +16,5 @@ pub use logical::LogicalPair;
 pub use options::{PgOptions, Tls};
 pub use pair::PgPair;
 pub use plant::{Plant, plant};
-pub(crate) use postmaster::log_tail;
 pub use server::PgServer;
 pub use workload::{Pattern, Workload, WorkloadOptions, Written};

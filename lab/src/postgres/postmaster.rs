@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 use crate::LabError;
 use crate::folder::{LabFolder, stop_server};
 use crate::process::{ProcessId, wait_until};
+use crate::server_log::log_tail;
 
 /// From the start of the process to the first connection, crash recovery included.
 const READY_PATIENCE: Duration = Duration::from_secs(60);
@@ -166,17 +167,4 @@ fn is_ready(data_dir: &Path, pid: i32) -> bool {
     };
     let mut lines = text.lines();
     lines.next() == Some(pid.to_string().as_str()) && lines.nth(6).is_some_and(|state| state.trim() == "ready")
-}
-
-/// The end of a server's log.
-pub(crate) fn log_tail(log: &Path) -> String {
-    const LINES: usize = 20;
-    const BYTES_MAX: usize = 64 * 1024;
-    let Ok(bytes) = fs::read(log) else {
-        return "(no log)".to_owned();
-    };
-    let end = &bytes[bytes.len().saturating_sub(BYTES_MAX)..];
-    let text = String::from_utf8_lossy(end);
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(LINES)..].join("\n")
 }

@@ -1,22 +1,22 @@
 //! One PostgreSQL server of a lab.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rand::RngExt as _;
 use rand::distr::{Alphanumeric, SampleString as _};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 use super::options::PgOptions;
-use super::postmaster::{Launch, Postmaster, Stop, log_tail};
+use super::postmaster::{Launch, Postmaster, Stop};
 use super::programs::{self, Programs};
 use crate::LabError;
 use crate::account::Account;
 use crate::certificates;
 use crate::folder::LabFolder;
+use crate::ports::free_port;
 use crate::process::ProcessId;
+use crate::server_log::log_tail;
 
 /// The superuser of every server.
 pub(crate) const SUPERUSER: &str = "postgres";
@@ -24,10 +24,6 @@ pub(crate) const SUPERUSER: &str = "postgres";
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// Time for one statement of [`PgServer::execute`].
 const STATEMENT_PATIENCE: Duration = Duration::from_secs(60);
-/// Ports are drawn below those that the kernel gives to outgoing connections, so that a stopped server keeps its own.
-const PORTS: std::ops::Range<u16> = 12_000..32_000;
-/// Draws of a port before giving up.
-const PORT_DRAWS: usize = 50;
 /// Starts with another port each, when somebody else took the one that was drawn.
 const FIRST_STARTS: usize = 5;
 /// The first version of `initdb` that can keep quiet about what to do next.
@@ -443,14 +439,6 @@ impl Server {
             port,
         }
     }
-}
-
-/// A port that nobody listens on now; 0, which no server starts on, when none was found.
-fn free_port() -> u16 {
-    (0..PORT_DRAWS)
-        .map(|_| rand::rng().random_range(PORTS))
-        .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
-        .unwrap_or_default()
 }
 
 /// Runs code that blocks on tokio's threads for that. A panic there goes on here.

@@ -1,7 +1,7 @@
 //! Two real MinIO servers with bucket replication.
 
 use std::fs::File;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -17,8 +17,10 @@ use super::{S3_ACCESS_KEY, S3_SECRET_KEY};
 use crate::LabError;
 use crate::account::Account;
 use crate::folder::LabFolder;
+use crate::ports::free_port;
 use crate::process::ProcessId;
 use crate::proxy::{Network, Proxy};
+use crate::server_log::log_tail;
 
 /// From the start of a server to its first answer.
 const READY_PATIENCE: Duration = Duration::from_secs(60);
@@ -30,8 +32,6 @@ const ADMIN_PATIENCE: Duration = Duration::from_secs(60);
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 /// Starts of a server: somebody else may take the free port that was found.
 const STARTS: usize = 3;
-/// Output of a program that is shown.
-const SHOWN_BYTES: usize = 2_000;
 
 /// What a pair of MinIO servers is started with.
 #[derive(Debug, Clone)]
@@ -82,7 +82,7 @@ impl MinioServer {
 
     /// The end of its log.
     pub fn log_tail(&self) -> String {
-        tail(&self.log)
+        log_tail(&self.log)
     }
 
     /// Ends it as a power cut would.
@@ -234,7 +234,7 @@ async fn try_server(
     name: &str,
     region: &'static str,
 ) -> Result<MinioServer, LabError> {
-    let port = free_port().map_err(|error| no_relay(&error))?;
+    let port = free_port();
     let log = folder.path().join(format!("{name}.log"));
     let output = File::create(&log).map_err(LabError::folder("create", &log))?;
     let errors = output.try_clone().map_err(LabError::folder("open", &log))?;
@@ -293,10 +293,6 @@ async fn try_server(
         }
         sleep(READY_POLL).await;
     }
-}
-
-fn free_port() -> std::io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
 /// Asks the server's own health page.
@@ -371,12 +367,6 @@ impl Admin {
         }
         self.run(&arguments).await
     }
-}
-
-fn tail(path: &Path) -> String {
-    let text = std::fs::read(path).unwrap_or_default();
-    let from = text.len().saturating_sub(SHOWN_BYTES);
-    String::from_utf8_lossy(&text[from..]).trim().to_owned()
 }
 
 #[cfg(test)]
