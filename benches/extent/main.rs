@@ -22,6 +22,7 @@ use shapes::{Data, Shape};
 use stage::machine::Machine;
 use stage::record::say;
 use stage::spread::Spread;
+use stage::told;
 use stage::versions::Versions;
 use stage::watch::{Cost, watch};
 
@@ -133,12 +134,6 @@ async fn reconcile(story: &Story, data: &Data) -> anyhow::Result<Cost> {
     )
     .await?;
     let ended = ended.expect(0).context("driftline reconcile run")?;
-    let told: serde_json::Value = serde_json::from_str(&ended.stdout).context("what driftline printed")?;
-    let collections = told["results"][0]["collections"].as_array();
-    let ours = collections.and_then(|all| all.iter().find(|one| one["collection"] == data.name));
-    let ours = ours.context("driftline did not name the table")?;
-    let is_whole =
-        ours["state"] == "verified" && ours["primary_rows"] == data.rows && ours["secondary_rows"] == data.rows;
-    anyhow::ensure!(is_whole, "driftline did not verify {} rows: {ours}", data.rows);
+    told::whole_and_equal(&ended.stdout, &data.name, data.rows)?;
     Ok(ended.cost)
 }

@@ -1,17 +1,12 @@
 //! The tables that are compared: more and more rows, many columns, long values.
 
-use std::time::Duration;
-
 use anyhow::Context as _;
 use lab::PgPair;
 use serde::Serialize;
 
 use crate::fixture::DATABASE;
+use crate::stage::loading;
 
-/// Rows of one insert.
-const BATCH: u64 = 250_000;
-/// For the standby to apply all of it.
-const REPLAY_PATIENCE: Duration = Duration::from_secs(900);
 /// Of each of three types in a wide row, behind its key.
 const WIDE_OF_A_TYPE: u32 = 19;
 
@@ -115,40 +110,17 @@ pub(crate) async fn load(pair: &PgPair, shape: Shape, rows: u64) -> anyhow::Resu
     let values: Vec<&str> = columns.iter().map(|(_, _, value)| value.as_str()).collect();
     let make = format!("create table {name} (id bigint not null, {})", defined.join(", "));
     client.batch_execute(&make).await.context(make)?;
-    let mut first = 1;
-    while first <= rows {
-        let last = rows.min(first + BATCH - 1);
-        let insert = format!(
-            "insert into {name} select i, {} from (select i, hashint8(i)::bigint & 2147483647 as h \
-             from generate_series({first}::bigint, {last}::bigint) i) x",
-            values.join(", ")
-        );
-        client
-            .batch_execute(&insert)
-            .await
-            .with_context(|| format!("insert rows {first} to {last} of {name}"))?;
-        first = last + 1;
-    }
-    for statement in [
-        "set maintenance_work_mem = '512MB'".to_owned(),
-        format!("alter table {name} add primary key (id)"),
-        format!("vacuum (freeze, analyze) {name}"),
-        format!("grant select on {name} to driftline"),
-        "checkpoint".to_owned(),
-    ] {
-        client.batch_execute(&statement).await.context(statement)?;
-    }
-    pair.wait_replayed(REPLAY_PATIENCE).await?;
-    // The restart point of the standby writes what it still holds, now and not in the middle of a measurement.
-    pair.standby().execute(DATABASE, "checkpoint").await?;
-    let size = format!("select pg_table_size('{name}')");
-    let bytes: i64 = client.query_one(&size, &[]).await?.get(0);
+    let sizes = loading::load(pair, DATABASE, &name, &values.join(", "), rows).await?;
+    // Behind the run of `init`, which grants what there was then.
+    let grant = format!("grant select on {name} to driftline");
+    client.batch_execute(&grant).await.context(grant)?;
+    pair.wait_replayed(loading::REPLAY_PATIENCE).await?;
     Ok(Data {
         name,
         shape,
         rows,
         columns: u64::try_from(columns.len() + 1)?,
-        bytes: u64::try_from(bytes)?,
+        bytes: sizes.table_bytes,
     })
 }
 
@@ -156,6 +128,6 @@ pub(crate) async fn load(pair: &PgPair, shape: Shape, rows: u64) -> anyhow::Resu
 pub(crate) async fn drop_table(pair: &PgPair, shape: Shape, rows: u64) -> anyhow::Result<()> {
     let sql = format!("drop table {}", shape.name(rows));
     pair.primary().execute(DATABASE, &sql).await?;
-    pair.wait_replayed(REPLAY_PATIENCE).await?;
+    pair.wait_replayed(loading::REPLAY_PATIENCE).await?;
     Ok(())
 }

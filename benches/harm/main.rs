@@ -10,7 +10,6 @@ mod workload;
 #[expect(dead_code, reason = "the fixture of the end-to-end tests, which need more of it")]
 #[path = "../../tests/cli/fixture.rs"]
 mod fixture;
-#[expect(dead_code, reason = "the table that the other benchmark compares as well")]
 #[path = "../reconcile/rows.rs"]
 mod rows;
 

@@ -22,6 +22,7 @@ use fixture::Story;
 use stage::machine::Machine;
 use stage::record::say;
 use stage::spread::Spread;
+use stage::told;
 use stage::versions::Versions;
 use stage::watch::{Cost, watch};
 
@@ -155,12 +156,7 @@ async fn reconcile(story: &Story, rows: u64, digest: &str) -> anyhow::Result<Cos
         .await?
         .expect(0)
         .context("driftline reconcile run")?;
-    let told: serde_json::Value = serde_json::from_str(&ended.stdout).context("what driftline printed")?;
-    let collections = told["results"][0]["collections"].as_array();
-    let ours = collections.and_then(|all| all.iter().find(|one| one["collection"] == rows::NAME));
-    let ours = ours.context("driftline did not name the table")?;
-    let is_whole = ours["state"] == "verified" && ours["primary_rows"] == rows && ours["secondary_rows"] == rows;
-    anyhow::ensure!(is_whole, "driftline did not verify {rows} rows: {ours}");
+    told::whole_and_equal(&ended.stdout, rows::NAME, rows)?;
     Ok(ended.cost)
 }
 

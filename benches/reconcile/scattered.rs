@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::fixture::{DATABASE, Story};
 use crate::rows;
 use crate::stage::record::say;
+use crate::stage::told::of_table;
 use crate::stage::watch::{Cost, watch};
 
 /// One row of so many is changed, from one step to the next: what differs only grows.
@@ -78,10 +79,7 @@ async fn reconcile(story: &Story, rows: u64, differing: u64) -> anyhow::Result<C
     let args = ["reconcile", "run", "--relation", "independent", "--format", "json"];
     let ended = watch(story.command(&args), story.folder.path()).await?;
     let ended = ended.expect(i32::from(differing > 0))?;
-    let told: serde_json::Value = serde_json::from_str(&ended.stdout).context("what driftline printed")?;
-    let collections = told["results"][0]["collections"].as_array();
-    let ours = collections.and_then(|all| all.iter().find(|one| one["collection"] == rows::NAME));
-    let ours = ours.context("driftline did not name the table")?;
+    let ours = of_table(&ended.stdout, rows::NAME)?;
     let is_whole = ours["primary_rows"] == rows && ours["secondary_rows"] == rows && ours["confirmed"] == differing;
     anyhow::ensure!(is_whole, "driftline did not find {differing} of {rows} rows: {ours}");
     Ok(ended.cost)

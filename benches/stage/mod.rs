@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "no benchmark needs all of it")]
 
 pub(crate) mod lab_up;
+pub(crate) mod loading;
 pub(crate) mod machine;
 pub(crate) mod quantiles;
 pub(crate) mod record;
@@ -9,6 +10,7 @@ pub(crate) mod samples;
 pub(crate) mod scrape;
 pub(crate) mod servers;
 pub(crate) mod spread;
+pub(crate) mod told;
 pub(crate) mod versions;
 pub(crate) mod watch;
 

@@ -61,6 +61,11 @@ impl Troubles {
         self.now(tried).take().is_some()
     }
 
+    /// Whether the last request of this sort ended in an error.
+    pub(crate) fn is_failing(&self, tried: Tried) -> bool {
+        self.now(tried).is_some()
+    }
+
     /// What is wrong now; `None`: nothing is known to be.
     pub(crate) fn words(&self, tried: Tried) -> Option<String> {
         self.now(tried).as_ref().map(|now| now.words.clone())
@@ -96,6 +101,10 @@ mod tests {
         assert!(!troubles.failed(Tried::Write, "config", "refused again"));
         assert_eq!(troubles.words(Tried::Write).as_deref(), Some("refused again"));
         assert_eq!(troubles.words(Tried::Poll), None, "another end");
+        assert_eq!(
+            [Tried::Write, Tried::Poll].map(|tried| troubles.is_failing(tried)),
+            [true, false]
+        );
         assert!(troubles.failed(Tried::Write, NO_ANSWER, "silence"));
         assert!(troubles.succeeded(Tried::Write));
         assert_eq!(troubles.words(Tried::Write), None);

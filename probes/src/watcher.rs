@@ -64,7 +64,6 @@ pub(crate) struct WatchRun {
     arrived_us: u64,
     looked_round_us: u64,
     revised_us: u64,
-    has_failed: bool,
     is_awake: bool,
     was_awake: bool,
     has_told_unstamped: bool,
@@ -96,7 +95,6 @@ impl WatchRun {
             arrived_us: now_us,
             looked_round_us: now_us,
             revised_us: now_us,
-            has_failed: false,
             is_awake: false,
             was_awake: false,
             has_told_unstamped: false,
@@ -162,7 +160,7 @@ impl WatchRun {
         } else {
             GAP_MAX
         };
-        if self.has_failed {
+        if self.live.troubles.is_failing(Tried::Poll) {
             return GAP_MAX;
         }
         let age_us = self.setting.clock.now_us().saturating_sub(self.arrived_us);
@@ -202,7 +200,6 @@ impl WatchRun {
     }
 
     fn take(&mut self, sighting: &Sighting, sent_at_us: i64, received_at_us: i64, now_us: u64) {
-        self.has_failed = false;
         if self.live.troubles.succeeded(Tried::Poll) {
             tracing::info!(stream = self.spec.stream, "canaries can be looked for again");
         }
@@ -223,7 +220,6 @@ impl WatchRun {
     }
 
     fn note_error(&mut self, kind: &'static str, error: &str) {
-        self.has_failed = true;
         if self.live.troubles.failed(Tried::Poll, kind, error) {
             tracing::warn!(stream = self.spec.stream, kind, error, "cannot look for canaries");
         }

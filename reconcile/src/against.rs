@@ -87,7 +87,7 @@ impl Earlier {
         let mut read_at: HashMap<String, (i64, i64)> = HashMap::new();
         for frame in self.frames()? {
             if let Frame::Chunk(chunk) = frame?
-                && digest_of(side, &chunk).is_some()
+                && chunk.digest_of(side).is_some()
             {
                 let at = chunk.read_at_us;
                 let span = read_at.entry(chunk.collection).or_insert((at, at));
@@ -95,14 +95,6 @@ impl Earlier {
             }
         }
         Ok(read_at)
-    }
-}
-
-/// What one side gave for a chunk.
-fn digest_of(side: Side, chunk: &Chunk) -> Option<ChunkDigest> {
-    match side {
-        Side::Primary => chunk.primary,
-        Side::Secondary => chunk.secondary,
     }
 }
 

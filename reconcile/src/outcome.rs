@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use stores::{ChunkDigest, Class, DigestMode, Key, Part, Recipe};
 
-use crate::Counts;
+use crate::{Counts, Side};
 
 /// Result for one collection of one pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -166,6 +166,14 @@ impl Chunk {
             secondary_us: None,
             read_at_us,
             error: String::new(),
+        }
+    }
+
+    /// What one side gave for it.
+    pub(crate) fn digest_of(&self, side: Side) -> Option<ChunkDigest> {
+        match side {
+            Side::Primary => self.primary,
+            Side::Secondary => self.secondary,
         }
     }
 }

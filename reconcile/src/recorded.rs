@@ -9,7 +9,7 @@ use stores::ChunkDigest;
 
 use crate::look::{Earlier, Look};
 use crate::plan::{Plan, PlannedCollection};
-use crate::{Frame, ReconcileError, Side};
+use crate::{Frame, ReconcileError};
 
 /// Whether there is one, count, sum, and when it was read.
 const ENTRY_BYTES: usize = 1 + 8 + 16 + 8;
@@ -65,11 +65,9 @@ impl Recorded {
             if !is_planned {
                 return Err(corrupt("a chunk is not one of its plan"));
             }
-            let digest = match side {
-                Side::Primary => chunk.primary,
-                Side::Secondary => chunk.secondary,
+            let Some(digest) = chunk.digest_of(side) else {
+                continue;
             };
-            let Some(digest) = digest else { continue };
             if recorded.find(at, chunk.chunk_id)?.is_some() {
                 return Err(corrupt("a chunk has two results"));
             }

@@ -317,27 +317,25 @@ impl<'a> Session<'a> {
     ) -> Result<bool, ReconcileError> {
         let disclosure = Disclosure::new(plan.disclosure, self.key_hash.clone())?;
         for piece in &shard.pieces {
-            let narrow = match &plan.look {
-                Look::All => None,
+            let is_done = match &plan.look {
+                Look::All => {
+                    let scanned = scanned(plan, work, shard, piece).await?;
+                    let all = self.piece(plan, &disclosure, piece, attempt, scanned.as_ref());
+                    all.await?
+                }
                 Look::Keys { .. } => {
                     let earlier = Earlier::kept(work.local(), shard.job)?;
                     let keys = self.keys(plan, &disclosure, piece.collection, attempt, &earlier);
-                    Some(keys.await?)
+                    keys.await?
                 }
                 Look::Against { .. } => {
                     let recorded = self.recorded(plan, work, shard.job).await?;
                     let scanned = scanned(plan, work, shard, piece).await?;
                     let against = self.against(plan, piece, attempt, &recorded, scanned.as_ref());
-                    Some(against.await?)
+                    against.await?
                 }
             };
-            match narrow {
-                Some(true) => continue,
-                Some(false) => return Ok(false),
-                None => {}
-            }
-            let scanned = scanned(plan, work, shard, piece).await?;
-            if !self.piece(plan, &disclosure, piece, attempt, scanned.as_ref()).await? {
+            if !is_done {
                 return Ok(false);
             }
         }

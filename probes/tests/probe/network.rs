@@ -16,7 +16,7 @@ use stores::{CanaryReader, CanaryWriter};
 
 use std::sync::Arc;
 
-use crate::rig::{Left, Rig, Running};
+use crate::rig::{Left, Rig, Running, assert_all_seen};
 
 /// What has not happened after this long does not happen.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -180,11 +180,7 @@ async fn blind(running: &Running, from_us: i64) -> Span {
 
 fn judge(left: &Left, slow: Span, blind: &[Span]) {
     let accounting = left.accounting();
-    assert_eq!(
-        (accounting.pending, accounting.lost, accounting.superseded),
-        (0, 0, 0),
-        "{accounting:?}"
-    );
+    assert_all_seen(&accounting, "a bad line");
     let once: BTreeSet<(&str, u64)> = left
         .samples
         .iter()

@@ -8,7 +8,7 @@ use probes::{FinalState, Polling};
 use stores::memory::{Delay, Pair, Settings};
 use stores::{Canary, CanaryReader, CanaryWriter, Result, Sighting, Sought, StoreError, Trouble, WriteOutcome};
 
-use crate::rig::{Left, Rig, Running, pair, until};
+use crate::rig::{Left, Rig, Running, assert_all_seen, pair, until};
 use crate::scattered::{Scattered, ends};
 
 const MS: Duration = Duration::from_millis(1);
@@ -139,7 +139,7 @@ async fn who_is_refused_to_look_claims_no_lag_no_loss_and_no_health() {
             tokio::time::sleep(SECOND * 30).await;
             let left = running.stop().await.unwrap();
             let accounting = left.accounting();
-            assert_eq!((accounting.pending, accounting.lost, accounting.superseded), (0, 0, 0));
+            assert_all_seen(&accounting, "outage");
             assert_eq!(
                 accounting.seen,
                 accounting.planned - accounting.skipped,
@@ -256,11 +256,7 @@ async fn what_was_frozen_for_ten_minutes_is_measured_when_it_is_resumed() {
         tokio::time::sleep(SECOND * 80).await;
         let left = running.stop().await.unwrap();
         let accounting = left.accounting();
-        assert_eq!(
-            (accounting.pending, accounting.lost, accounting.superseded),
-            (0, 0, 0),
-            "{polling:?}: {accounting:?}"
-        );
+        assert_all_seen(&accounting, format_args!("{polling:?}"));
         let (seen, outside) = judge(&store, &left);
         assert_eq!(
             (u64::try_from(seen).unwrap(), outside),
@@ -288,12 +284,8 @@ async fn a_balanced_reader_that_answers_stale_again_claims_no_lag_and_loses_noth
         tokio::time::sleep(SECOND * 120).await;
         let left = running.stop().await.unwrap();
         let accounting = left.accounting();
-        let case = format!("ordered: {is_ordered}, named: {is_named}: {accounting:?}");
-        assert_eq!(
-            (accounting.pending, accounting.lost, accounting.superseded),
-            (0, 0, 0),
-            "{case}"
-        );
+        let case = format!("ordered: {is_ordered}, named: {is_named}");
+        assert_all_seen(&accounting, &case);
         let (seen, outside) = judge(&store, &left);
         assert!(seen > 500 && outside == 0, "{outside} of {seen} outside: {case}");
         let known = left.samples.iter().filter(|sample| sample.low_known).count();

@@ -294,6 +294,16 @@ impl Left {
     }
 }
 
+/// Every canary that was written was seen.
+#[track_caller]
+pub(crate) fn assert_all_seen(accounting: &probes::Accounting, case: impl std::fmt::Display) {
+    assert_eq!(
+        (accounting.pending, accounting.lost, accounting.superseded),
+        (0, 0, 0),
+        "{case}: {accounting:?}"
+    );
+}
+
 pub(crate) fn canary(sample: &LagSample) -> Canary {
     Canary {
         stream: sample.stream.clone(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use reconcile::{FenceKind, KeyDisclosure, Limits, Pair, Request, Selected, Settings, State};
-use stores::memory::{self, Delay, Fields, Side, Tolerance, fields};
+use stores::memory::{self, Delay, Fields, Hot, Side, Tolerance, fields};
 use stores::{Class, Key, KeyShape, Relation, Value};
 
 use crate::outcome::Outcome;
@@ -43,6 +43,15 @@ pub(crate) fn memory() -> memory::Pair {
 
 pub(crate) fn row(a: i64) -> Fields {
     fields([("a", Value::Int(a)), ("expires_at_us", Value::Int(1_000_000))])
+}
+
+/// Uses the table until what it gives is dropped: rows are updated, and others come and go.
+pub(crate) fn in_use(pair: &memory::Pair) -> [Hot; 2] {
+    let keys = |from: i64, to: i64| (from..to).map(Key::int).collect();
+    [
+        pair.update_hot("t", keys(0, 10), "a", Duration::from_millis(7)),
+        pair.insert_and_delete("t", keys(300, 304), row(9_999), Duration::from_millis(30)),
+    ]
 }
 
 /// Takes the key away from the table: rows are what they hold.

@@ -14,7 +14,7 @@ use stores::faulty::{self, Call, Fault};
 use stores::memory::{self, Delay, Side};
 use stores::{Class, End, Key, Relation, StoreError, Trouble, Value};
 
-use crate::memory::{IDS, Kind, ends, found, memory, request, row, truth, without_key};
+use crate::memory::{IDS, Kind, ends, found, in_use, memory, request, row, truth, without_key};
 use crate::outcome::{Outcome, run};
 
 #[derive(Debug, Clone)]
@@ -126,13 +126,7 @@ async fn a_pair_in_use_has_no_divergences_and_a_planted_one_is_found() {
             without_key(&pair);
         }
         pair.set_delay(Delay::Fixed(Duration::from_millis(50)));
-        let _hot = pair.update_hot("t", (0..10).map(Key::int).collect(), "a", Duration::from_millis(7));
-        let _churn = pair.insert_and_delete(
-            "t",
-            (300..304).map(Key::int).collect(),
-            row(9_999),
-            Duration::from_millis(30),
-        );
+        let _in_use = in_use(&pair);
         let ends = ends(&pair, kind, Relation::Replicating);
         let request = request(&ends).await;
         tokio::time::sleep(Duration::from_secs(1)).await;

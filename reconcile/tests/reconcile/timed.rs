@@ -7,7 +7,7 @@ use reconcile::{FenceKind, Pair, Request, State};
 use stores::memory::{self, Delay, NativeLag, Side};
 use stores::{Class, Key, Relation};
 
-use crate::memory::{IDS, Kind, ends, memory, request, row};
+use crate::memory::{IDS, Kind, ends, in_use, memory, request, row};
 use crate::outcome::{Outcome, run};
 
 /// What tells how far the secondary is.
@@ -49,13 +49,7 @@ async fn a_pair_in_use_has_no_divergences_and_a_planted_one_is_found() {
     for told in [Told::ByPosition, Told::ByLag] {
         let (pair, ends, request) = story(told).await;
         pair.set_delay(Delay::Fixed(Duration::from_millis(50)));
-        let _hot = pair.update_hot("t", (0..10).map(Key::int).collect(), "a", Duration::from_millis(7));
-        let _churn = pair.insert_and_delete(
-            "t",
-            (300..304).map(Key::int).collect(),
-            row(9_999),
-            Duration::from_millis(30),
-        );
+        let _in_use = in_use(&pair);
         tokio::time::sleep(Duration::from_secs(1)).await;
         let quiet = run(&ends, &request).await.unwrap();
         assert_eq!(quiet.confirmed(), BTreeMap::new(), "{told:?}");

@@ -8,7 +8,7 @@ use probes::{FinalState, LagSample, SystemClock};
 use tokio::time::Instant;
 
 use super::{Ends, LOOK_EVERY, PATIENCE, oldest, requests, seen_more, settled, until, wall_us};
-use crate::rig::{Rig, Running};
+use crate::rig::{Rig, Running, assert_all_seen};
 
 /// What the line adds to each answer, at most: less than a store's patience.
 const HELD: Duration = Duration::from_secs(3);
@@ -36,11 +36,7 @@ pub(super) async fn answers_come_late(ends: Ends, freeze: impl AsyncFnOnce(), th
 
     let left = running.stop().await.unwrap();
     let accounting = left.accounting();
-    assert_eq!(
-        (accounting.pending, accounting.lost, accounting.superseded),
-        (0, 0, 0),
-        "{accounting:?}"
-    );
+    assert_all_seen(&accounting, "late answers");
     let had_arrived = |sample: &&LagSample| {
         sample.state == FinalState::Seen
             && sample.acked_at_us.is_some_and(|at| at < frozen_until_us)

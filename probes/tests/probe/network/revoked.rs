@@ -95,6 +95,15 @@ impl Watched {
         Self { running, reader, kinds }
     }
 
+    /// Starts where PostgreSQL is probed, and waits for the first canaries.
+    async fn postgresql(ends: &[stores::End; 2]) -> Self {
+        let writer = ends[0].canary_writer.as_ref().unwrap();
+        writer.highest_sequence("nobody's").await.unwrap();
+        let watched = Self::start(ends, Polling::AURORA);
+        seen_more(&watched.running, f64::from(SEEN_BEFORE)).await;
+        watched
+    }
+
     /// Waits until both ends were told so; the probe goes on trying meanwhile.
     async fn refused(&self, kind: &'static str) {
         let has = |kinds: &Kinds| kinds.lock().unwrap().contains(kind);
@@ -174,6 +183,12 @@ impl Watched {
     }
 }
 
+/// What the superuser does at the primary, until the standby has it too.
+async fn replayed(pair: &PgPair, database: &str, sql: &str) {
+    pair.primary().execute(database, sql).await.unwrap();
+    pair.wait_replayed(PATIENCE).await.unwrap();
+}
+
 fn since(from_us: i64) -> u64 {
     u64::try_from(wall_us() - from_us).unwrap()
 }
@@ -183,19 +198,8 @@ async fn a_role_of_postgresql_loses_its_rights_and_its_login() {
     let pair = PgPair::start(PgOptions::with_database("app")).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let (ends, _) = postgresql(&pair, [pair.primary().port(), pair.standby().port()], &folder).await;
-    let as_superuser = async |database: &str, sql: &str| {
-        pair.primary().execute(database, sql).await.unwrap();
-        pair.wait_replayed(PATIENCE).await.unwrap();
-    };
-    ends[0]
-        .canary_writer
-        .as_ref()
-        .unwrap()
-        .highest_sequence("nobody's")
-        .await
-        .unwrap();
-    let watched = Watched::start(&ends, Polling::AURORA);
-    seen_more(&watched.running, f64::from(SEEN_BEFORE)).await;
+    let as_superuser = async |database: &str, sql: &str| replayed(&pair, database, sql).await;
+    let watched = Watched::postgresql(&ends).await;
 
     let from_us = wall_us();
     let table = "table driftline.canary";
@@ -228,19 +232,8 @@ async fn a_role_of_postgresql_is_dropped_and_made_again() {
     let pair = PgPair::start(PgOptions::with_database("app")).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let (ends, config) = postgresql(&pair, [pair.primary().port(), pair.standby().port()], &folder).await;
-    let as_superuser = async |database: &str, sql: &str| {
-        pair.primary().execute(database, sql).await.unwrap();
-        pair.wait_replayed(PATIENCE).await.unwrap();
-    };
-    ends[0]
-        .canary_writer
-        .as_ref()
-        .unwrap()
-        .highest_sequence("nobody's")
-        .await
-        .unwrap();
-    let watched = Watched::start(&ends, Polling::AURORA);
-    seen_more(&watched.running, f64::from(SEEN_BEFORE)).await;
+    let as_superuser = async |database: &str, sql: &str| replayed(&pair, database, sql).await;
+    let watched = Watched::postgresql(&ends).await;
 
     let from_us = wall_us();
     for database in ["app", "driftline"] {
@@ -268,20 +261,11 @@ async fn a_canary_table_of_postgresql_is_dropped_and_made_again() {
     let pair = PgPair::start(PgOptions::with_database("app")).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let (ends, config) = postgresql(&pair, [pair.primary().port(), pair.standby().port()], &folder).await;
-    ends[0]
-        .canary_writer
-        .as_ref()
-        .unwrap()
-        .highest_sequence("nobody's")
-        .await
-        .unwrap();
-    let watched = Watched::start(&ends, Polling::AURORA);
-    seen_more(&watched.running, f64::from(SEEN_BEFORE)).await;
+    let watched = Watched::postgresql(&ends).await;
 
     let from_us = wall_us();
     let gone = "drop table driftline.canary";
-    pair.primary().execute("driftline", gone).await.unwrap();
-    pair.wait_replayed(PATIENCE).await.unwrap();
+    replayed(&pair, "driftline", gone).await;
     watched.refused("not_found").await;
     prepare_postgresql(&pair, &config).await;
     let refused_us = since(from_us);

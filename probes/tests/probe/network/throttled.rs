@@ -8,7 +8,7 @@ use stores::kafka::{self, InitSpec};
 
 use super::servers::kafka_config;
 use super::{Span, counted, oldest, seen_more, settled, until, wall_us};
-use crate::rig::Rig;
+use crate::rig::{Rig, assert_all_seen};
 
 /// As the brokers know driftline.
 const CLIENT_ID: &str = "driftline";
@@ -44,11 +44,7 @@ async fn a_throttled_client_of_kafka_reads_wider_and_claims_no_lag_and_no_loss()
 
     let left = running.stop().await.unwrap();
     let accounting = left.accounting();
-    assert_eq!(
-        (accounting.pending, accounting.lost, accounting.superseded),
-        (0, 0, 0),
-        "{accounting:?}"
-    );
+    assert_all_seen(&accounting, "a quota");
     let seen: Vec<_> = left
         .samples
         .iter()

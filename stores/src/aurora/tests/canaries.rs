@@ -162,6 +162,16 @@ async fn a_write_that_times_out_is_unknown() {
     acknowledged(&connection, 129).await;
 }
 
+/// Ends the process whose commit waits: nobody knows what became of the write.
+async fn ended_while_it_waits(one: &One, writing: JoinHandle<WriteOutcome>, pid: &str) {
+    one.server
+        .execute("postgres", &format!("select pg_terminate_backend({pid})"))
+        .await
+        .unwrap();
+    let outcome = writing.await.unwrap();
+    assert!(matches!(outcome, WriteOutcome::Unknown(_)), "{outcome:?}");
+}
+
 /// Has commits wait for a standby that does not exist, and writes canaries from the one after `sequence` until one waits: the write, and the process
 /// that waits.
 async fn commit_that_waits(
@@ -214,12 +224,7 @@ async fn a_role_that_commits_asynchronously_by_default_waits_for_its_canaries() 
     acknowledged(&connection, 1).await;
     let (writing, pid) = commit_that_waits(&one, &connection, &mut 1).await;
     assert!(!writing.is_finished(), "acknowledged before it was durable");
-    one.server
-        .execute("postgres", &format!("select pg_terminate_backend({pid})"))
-        .await
-        .unwrap();
-    let outcome = writing.await.unwrap();
-    assert!(matches!(outcome, WriteOutcome::Unknown(_)), "{outcome:?}");
+    ended_while_it_waits(&one, writing, &pid).await;
 }
 
 /// The time-outs of statements do not reach into a commit: only whoever waits can give up. And a server that ends the session then
@@ -241,12 +246,7 @@ async fn a_commit_that_waits_for_a_synchronous_standby_is_unknown_and_happened()
             async move { connection.canary_writer.write(&canary).await },
         ));
     }
-    one.server
-        .execute("postgres", &format!("select pg_terminate_backend({pid})"))
-        .await
-        .unwrap();
-    let outcome = writing.await.unwrap();
-    assert!(matches!(outcome, WriteOutcome::Unknown(_)), "{outcome:?}");
+    ended_while_it_waits(&one, writing, &pid).await;
     for other in others {
         match other.await.unwrap() {
             WriteOutcome::Unknown(_) => {}
