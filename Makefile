@@ -18,7 +18,7 @@ test: ## format, lints, docs, dependency audit, alert rules, the demo and its Pa
 	cargo build --workspace --locked
 	scripts/demo-parquet.sh $(or $(CARGO_TARGET_DIR),target)/debug/driftline
 	cargo test --workspace --locked --doc
-	cargo test --workspace --locked --lib --bins --tests
+	cargo test --workspace --locked --lib --bins --tests --no-fail-fast
 
 bench: ## measures, and prints what it measured against which baseline
 	benches/run.sh

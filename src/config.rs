@@ -117,6 +117,9 @@ pub(crate) struct Reconcile {
     /// Chunks that are compared at the same time; one statement each at each site.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) parallel: Option<std::num::NonZeroUsize>,
+    /// Reads of rows at the same time at one site, where it bears fewer than `parallel`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) parallel_at: BTreeMap<String, std::num::NonZeroUsize>,
     /// Rows that are compared in a second, at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) rows_per_second: Option<std::num::NonZeroU64>,

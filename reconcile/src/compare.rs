@@ -7,6 +7,7 @@ use stores::{Collection, DigestMode, End, Identity, KeptRows, Part, Relation, Ro
 use tokio_util::sync::CancellationToken;
 
 use crate::disclose::Disclosure;
+use crate::gates::Gates;
 use crate::narrow::{Candidate, Passes, Sides};
 use crate::one_side::{self, Streak};
 use crate::pace::Pacer;
@@ -17,7 +18,7 @@ use crate::record::{Counts, Recorder};
 use crate::retry::{answered, asked, rest};
 use crate::scan_resolve::Resolved;
 use crate::told::Teller;
-use crate::{Chunk, ChunkState, ForkEvidence, Frame, Limits, Pair, State};
+use crate::{Chunk, ChunkState, ForkEvidence, Frame, Limits, Pair, Side, State};
 
 /// Looks at a chunk whose digests differ while its listings agree. In-flight rows explain that once or twice, not for ever.
 const LOOKS_MAX: u32 = 5;
@@ -40,6 +41,7 @@ pub(crate) struct Comparison<'a> {
     pub(crate) listener: Listener<'a>,
     pub(crate) shutdown: &'a CancellationToken,
     pub(crate) pacer: &'a Pacer,
+    pub(crate) gates: &'a Gates,
     /// Whether chunks of this collection keep differing.
     pub(crate) streak: &'a Streak,
     /// Why no chunk can be compared by this plan any more.
@@ -155,7 +157,11 @@ impl Comparison<'_> {
                 self.streak.saw(true);
             }
             self.tell_narrowing(chunk.chunk_id);
-            if self.narrow(chunk, rows, counts).await? > 0 {
+            let parts = match &rows {
+                Some(_) => vec![chunk.part.clone()],
+                None => self.parts_that_differ(chunk).await?,
+            };
+            if self.narrow(chunk, &parts, rows, counts).await? > 0 {
                 return Ok(());
             }
         }
@@ -171,14 +177,13 @@ impl Comparison<'_> {
     async fn look(&self, chunk: &mut Chunk) -> Result<Seen, Stop> {
         // Rows that were read are kept: where they differ, nothing is read a second time.
         let keep = self.rows.recipe.mode == DigestMode::Client || self.streak.goes_on();
-        let is_linked = self.pair.relation == Relation::Replicating;
-        let before = if is_linked { [None, None] } else { self.moments().await };
+        let before = self.moments_without_link().await;
         let rows = self.digest(chunk, keep).await?;
         let first = (chunk.primary, chunk.secondary);
         if first.0 != first.1 {
             return Ok(Seen::Different(rows));
         }
-        if is_linked || self.one_stood_still(before).await {
+        if self.is_linked() || self.one_stood_still(before).await {
             return Ok(Seen::Equal);
         }
         let rows = self.digest(chunk, false).await?;
@@ -189,8 +194,20 @@ impl Comparison<'_> {
         })
     }
 
+    pub(crate) fn is_linked(&self) -> bool {
+        self.pair.relation == Relation::Replicating
+    }
+
+    /// The moments of both ends, for [`Self::one_stood_still`]; none behind a link, where they are not needed.
+    pub(crate) async fn moments_without_link(&self) -> [Option<String>; 2] {
+        if self.is_linked() {
+            return [None, None];
+        }
+        self.moments().await
+    }
+
     /// Whether nothing changed at one of the two ends since `before`: what the other showed in that time was equal to it at that instant.
-    async fn one_stood_still(&self, before: [Option<String>; 2]) -> bool {
+    pub(crate) async fn one_stood_still(&self, before: [Option<String>; 2]) -> bool {
         if before.iter().all(Option::is_none) {
             return false;
         }
@@ -213,10 +230,14 @@ impl Comparison<'_> {
 
     async fn digest(&self, chunk: &mut Chunk, keep: bool) -> Result<Option<(KeptRows, KeptRows)>, Stop> {
         let (part, recipe) = (&chunk.part, &self.rows.recipe);
+        let look = async |side, of| {
+            let _entered = self.gates.enter(side, self.limits).await;
+            one_side::look(of, recipe, part, keep, self.limits).await
+        };
         let read_at_us = crate::now_us();
         let (primary, secondary) = futures::join!(
-            one_side::look((&self.pair.primary, self.primary), recipe, part, keep, self.limits),
-            one_side::look((&self.pair.secondary, self.secondary), recipe, part, keep, self.limits)
+            look(Side::Primary, (&self.pair.primary, self.primary)),
+            look(Side::Secondary, (&self.pair.secondary, self.secondary))
         );
         chunk.attempts += primary.1.max(secondary.1);
         let (primary, secondary) = (primary.0?, secondary.0?);
@@ -265,10 +286,12 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    /// Finds and decides the keys of a different chunk, pass by pass, from its kept rows if there are; gives how many were looked at.
+    /// Finds and decides the keys of these parts of a different chunk, pass by pass, from its kept rows if there are; gives how many were
+    /// looked at.
     async fn narrow(
         &self,
         chunk: &Chunk,
+        parts: &[Part],
         rows: Option<(KeptRows, KeptRows)>,
         counts: &Mutex<Counts>,
     ) -> Result<usize, Stop> {
@@ -276,14 +299,19 @@ impl Comparison<'_> {
             primary: (&self.pair.primary, self.primary),
             secondary: (&self.pair.secondary, self.secondary),
             recipe: &self.rows.recipe,
-            part: &chunk.part,
+            parts,
             kept: rows.as_ref(),
         };
         let mut passes = Passes::new();
         let mut found = 0;
         let mut attempts = 1;
         loop {
-            let candidates = match passes.next(sides, self.limits).await {
+            let found_here = {
+                let _primary = self.gates.enter(Side::Primary, self.limits).await;
+                let _secondary = self.gates.enter(Side::Secondary, self.limits).await;
+                passes.next(sides, self.limits).await
+            };
+            let candidates = match found_here {
                 Ok(None) => return Ok(found),
                 Ok(Some(candidates)) => candidates,
                 Err(error) => {
@@ -306,11 +334,12 @@ impl Comparison<'_> {
         counts: &Mutex<Counts>,
     ) -> Result<(), Stop> {
         let first_seen_at_us = crate::now_us();
-        let batches: Vec<_> = candidates
-            .chunks(self.recheck.keys_at_once())
-            .map(<[_]>::to_vec)
-            .collect();
-        drop(candidates);
+        let at_once = self.recheck.keys_at_once();
+        let mut rest = candidates.into_iter();
+        let batches = std::iter::from_fn(move || {
+            let batch: Vec<Candidate> = rest.by_ref().take(at_once).collect();
+            (!batch.is_empty()).then_some(batch)
+        });
         let mut decided = futures::stream::iter(batches)
             .map(|batch| self.recheck.decide(batch, self.listener))
             .buffer_unordered(self.limits.recheck_batches_in_flight.max(1));

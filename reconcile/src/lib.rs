@@ -17,6 +17,7 @@ mod disclose;
 mod error;
 mod estimate;
 mod explain;
+mod gates;
 mod link;
 mod look;
 mod measure;
@@ -43,6 +44,7 @@ mod schema;
 mod session;
 mod shard;
 mod spill;
+mod subranges;
 mod told;
 mod vote;
 mod workplace;
@@ -60,7 +62,8 @@ pub use plan::{Cut, ENCODING_VERSION, Plan, PlannedCollection, RowPlan, Work};
 pub use progress::Event;
 pub use record::Counts;
 pub use request::{
-    FenceKind, ForkEvidence, KeySecret, Limits, NotSelected, Pair, Request, Selected, Settings, Side, TIME_FENCE_MIN,
+    FenceKind, ForkEvidence, KeySecret, Limits, NotSelected, Pair, ReadsInFlight, Request, Selected, Settings, Side,
+    TIME_FENCE_MIN,
 };
 pub use retry::asked;
 pub use run::{Missing, RUN_KIND, run};

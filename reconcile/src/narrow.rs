@@ -7,8 +7,9 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use stores::{Collection, End, KeptRows, Key, KeyValue, Listing, Part, Recipe, Result, RowDigest, StoreError, Trouble};
 
 use crate::Limits;
@@ -35,7 +36,8 @@ pub(crate) struct Sides<'a> {
     pub(crate) primary: (&'a End, &'a Collection),
     pub(crate) secondary: (&'a End, &'a Collection),
     pub(crate) recipe: &'a Recipe,
-    pub(crate) part: &'a Part,
+    /// Parts that have no key in common.
+    pub(crate) parts: &'a [Part],
     /// The rows of both sides, where one look has kept them: then nothing is listed.
     pub(crate) kept: Option<&'a (KeptRows, KeptRows)>,
 }
@@ -165,11 +167,11 @@ fn join_kept(
 async fn join(sides: Sides<'_>, slice: Slice, limits: &Limits) -> Result<Option<Vec<Candidate>>> {
     let (at_primary, at_secondary) = (sides.primary.0, sides.secondary.0);
     let (mut primary, mut secondary) = futures::future::try_join(
-        answered(limits, &at_primary.site, list(sides.primary, sides.recipe, sides.part)),
+        answered(limits, &at_primary.site, list(sides.primary, sides.recipe, sides.parts)),
         answered(
             limits,
             &at_secondary.site,
-            list(sides.secondary, sides.recipe, sides.part),
+            list(sides.secondary, sides.recipe, sides.parts),
         ),
     )
     .await?;
@@ -192,18 +194,25 @@ async fn join(sides: Sides<'_>, slice: Slice, limits: &Limits) -> Result<Option<
     Ok(Some(join.finish()))
 }
 
-async fn list((end, collection): (&End, &Collection), recipe: &Recipe, part: &Part) -> Result<Listing> {
-    match &end.ranged {
-        Some(ranged) => ranged.list(collection, recipe, part).await,
-        None => {
-            let tried = format!("list {}", collection.name);
-            Err(StoreError::Unsupported(Trouble::new(
-                &end.site,
-                tried,
-                "this store lists no keys",
-            )))
-        }
-    }
+/// The listings of all parts, one behind the other. The first is asked for at once, each other one when it is come to.
+async fn list((end, collection): (&'_ End, &'_ Collection), recipe: &Recipe, parts: &[Part]) -> Result<Listing> {
+    let Some(ranged) = &end.ranged else {
+        let tried = format!("list {}", collection.name);
+        let trouble = Trouble::new(&end.site, tried, "this store lists no keys");
+        return Err(StoreError::Unsupported(trouble));
+    };
+    let Some((first, rest)) = parts.split_first() else {
+        return Ok(futures::stream::empty().boxed());
+    };
+    let begun = ranged.list(collection, recipe, first).await?;
+    let (ranged, collection, recipe) = (Arc::clone(ranged), collection.clone(), recipe.clone());
+    let others = futures::stream::iter(rest.to_vec())
+        .then(move |part| {
+            let (ranged, collection, recipe) = (Arc::clone(&ranged), collection.clone(), recipe.clone());
+            async move { ranged.list(&collection, &recipe, &part).await }
+        })
+        .try_flatten();
+    Ok(begun.chain(others).boxed())
 }
 
 /// Takes one row. `false` at the end of the listing.

@@ -97,17 +97,9 @@ async fn halves((end, collection): (&End, &Collection), part: &Part, limits: &Li
         }
         Part::Range(range) => {
             let ranged = end.ranged.as_ref()?;
-            let middle = answered(limits, &end.site, ranged.middle(collection, range)).await;
-            let middle = middle.ok().flatten()?;
-            let (lower, upper) = (range.lower.clone(), range.upper.clone());
-            let between = Some(middle);
-            Some([
-                Part::Range(KeyRange {
-                    lower,
-                    upper: between.clone(),
-                }),
-                Part::Range(KeyRange { lower: between, upper }),
-            ])
+            let cut = answered(limits, &end.site, ranged.cut(collection, range, 2)).await;
+            let halves: [KeyRange; 2] = range.cut(&cut.ok()?).try_into().ok()?;
+            Some(halves.map(Part::Range))
         }
     }
 }

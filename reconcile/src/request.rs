@@ -145,15 +145,37 @@ const ROWS_PER_SHARD: u64 = 20_000_000;
 /// A fence by time waits no shorter, whatever the lag was.
 pub const TIME_FENCE_MIN: Duration = Duration::from_secs(10);
 
+/// Reads of rows that run at the same time: digests, listings and scans, each in one statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadsInFlight {
+    /// At the primary.
+    pub primary: usize,
+    /// At the secondary.
+    pub secondary: usize,
+}
+
+impl Default for ReadsInFlight {
+    fn default() -> Self {
+        Self {
+            primary: 4,
+            secondary: 4,
+        }
+    }
+}
+
 /// The bounds of one run. A plan pins them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Rows that a key range should hold.
     pub rows_per_chunk: u64,
+    /// Rows that a sub-range of a different chunk should hold.
+    pub rows_per_subrange: u64,
     /// Rows that the chunks of one shard should hold together.
     pub rows_per_shard: u64,
-    /// Chunks that are compared at the same time; each holds one statement on each side.
+    /// Chunks that are compared at the same time; each has at most one statement at each side.
     pub chunks_in_flight: usize,
+    /// Reads of rows that run at the same time at each side.
+    pub reads_in_flight: ReadsInFlight,
     /// Batches of one chunk that are rechecked at the same time.
     pub recheck_batches_in_flight: usize,
     /// Tries of one request to a store before its passing error counts.
@@ -187,9 +209,12 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             rows_per_chunk: 50_000,
+            rows_per_subrange: 2_000,
             rows_per_shard: ROWS_PER_SHARD,
             chunks_in_flight: 4,
-            recheck_batches_in_flight: 2,
+            reads_in_flight: ReadsInFlight::default(),
+            // Most of a recheck is waiting, for a fence or for time to pass: nothing is held at a server meanwhile.
+            recheck_batches_in_flight: 8,
             attempts_max: 4,
             backoff: Duration::from_millis(100),
             answer_patience: Duration::from_secs(75),
@@ -198,7 +223,7 @@ impl Default for Limits {
             rounds_max: 16,
             round_pause: Duration::from_millis(250),
             unfenced_gap: Duration::from_millis(250),
-            narrow_bytes_max: 8 << 20,
+            narrow_bytes_max: 4 << 20,
             listed_max: None,
             pace: Pace::default(),
         }

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::attempt::Attempt;
 use crate::compare::Comparison;
 use crate::disclose::Disclosure;
+use crate::gates::Gates;
 use crate::link::Link;
 use crate::look::{Earlier, Look};
 use crate::one_side::Streak;
@@ -61,6 +62,7 @@ pub struct Session<'a> {
     pub(crate) link: Link,
     pub(crate) fences: FenceMood,
     pacer: Pacer,
+    gates: Gates,
     /// By job, what an earlier run recorded: read once.
     recorded: tokio::sync::Mutex<HashMap<usize, Arc<Recorded>>>,
 }
@@ -89,6 +91,7 @@ impl<'a> Session<'a> {
             link: Link::default(),
             fences: FenceMood::default(),
             pacer: Pacer::default(),
+            gates: Gates::default(),
             recorded: tokio::sync::Mutex::default(),
         }
     }
@@ -294,10 +297,14 @@ impl<'a> Session<'a> {
             limits: &plan.limits,
             keeps_rows: plan.look == Look::All,
         };
+        let read = async {
+            let _entered = self.gates.enter(scan.side, &plan.limits).await;
+            reading.record(attempt).await
+        };
         let read = tokio::select! {
             biased;
             () = self.stop.now.cancelled() => return Ok(false),
-            read = reading.record(attempt) => read?,
+            read = read => read?,
         };
         (self.listener)(Event::Scanned {
             collection: planned.name.clone(),
@@ -406,6 +413,7 @@ impl<'a> Session<'a> {
             listener: self.listener,
             shutdown: &self.stop.now,
             pacer: &self.pacer,
+            gates: &self.gates,
             streak: &streak,
             unfit: unfit.as_deref(),
             scanned,

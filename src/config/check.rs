@@ -41,6 +41,16 @@ pub(super) fn whole(config: &Config, spans: &Spans<'_>) -> Result<(), ConfigErro
             }
         }
     }
+    for site in config.defaults.reconcile.parallel_at.keys() {
+        if !config.site.contains_key(site) {
+            return Err(spans
+                .fault_at_key(
+                    &["defaults", "reconcile", "parallel_at", site],
+                    format!("unknown site `{site}`"),
+                )
+                .suggest(site, config.site.keys().map(String::as_str)));
+        }
+    }
     budget(config, spans)?;
     two_clocks(config, spans)?;
     key_hash(config, spans)

@@ -311,8 +311,15 @@ impl Ranged for Faulty<dyn Ranged> {
         self.script.run(Call::Digest, inner).await
     }
 
-    async fn middle(&self, collection: &Collection, range: &KeyRange) -> Result<Option<Key>> {
-        self.script.run(Call::Split, self.inner.middle(collection, range)).await
+    async fn digests(&self, collection: &Collection, recipe: &Recipe, parts: &[Part]) -> Result<Vec<ChunkDigest>> {
+        let inner = self.inner.digests(collection, recipe, parts);
+        self.script.run(Call::Digest, inner).await
+    }
+
+    async fn cut(&self, collection: &Collection, range: &KeyRange, pieces: u32) -> Result<Vec<Key>> {
+        self.script
+            .run(Call::Split, self.inner.cut(collection, range, pieces))
+            .await
     }
 
     async fn moment(&self) -> Result<Option<String>> {

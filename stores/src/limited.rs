@@ -216,8 +216,14 @@ impl Ranged for Limited<dyn Ranged> {
         Ok(kept)
     }
 
-    async fn middle(&self, collection: &Collection, range: &KeyRange) -> Result<Option<Key>> {
-        self.gate.ask(self.inner.middle(collection, range)).await
+    async fn digests(&self, collection: &Collection, recipe: &Recipe, parts: &[Part]) -> Result<Vec<ChunkDigest>> {
+        let digests = self.gate.ask(self.inner.digests(collection, recipe, parts)).await?;
+        self.gate.book_rows(digests.iter().map(|digest| digest.count).sum());
+        Ok(digests)
+    }
+
+    async fn cut(&self, collection: &Collection, range: &KeyRange, pieces: u32) -> Result<Vec<Key>> {
+        self.gate.ask(self.inner.cut(collection, range, pieces)).await
     }
 
     async fn moment(&self) -> Result<Option<String>> {

@@ -26,6 +26,15 @@ pub trait Ranged: std::fmt::Debug + Send + Sync + 'static {
     /// Count and digest of the rows of one part, read in one snapshot.
     async fn digest(&self, collection: &Collection, recipe: &Recipe, part: &Part) -> Result<ChunkDigest>;
 
+    /// [`Ranged::digest`] of each of these parts, in their order; in one request where the store can.
+    async fn digests(&self, collection: &Collection, recipe: &Recipe, parts: &[Part]) -> Result<Vec<ChunkDigest>> {
+        let mut digests = Vec::with_capacity(parts.len());
+        for part in parts {
+            digests.push(self.digest(collection, recipe, part).await?);
+        }
+        Ok(digests)
+    }
+
     /// Key and digest of each row of one part, read in one snapshot, in no order that may be trusted.
     async fn list(&self, collection: &Collection, recipe: &Recipe, part: &Part) -> Result<Listing>;
 
@@ -39,11 +48,11 @@ pub trait Ranged: std::fmt::Debug + Send + Sync + 'static {
         })
     }
 
-    /// A key that cuts the rows of a range into two parts of about the same size, strictly between its ends. `None`: there is none, or
-    /// this store does not know one.
-    async fn middle(&self, collection: &Collection, range: &KeyRange) -> Result<Option<Key>> {
-        let _ = (collection, range);
-        Ok(None)
+    /// Fewer than `pieces` keys, strictly increasing and strictly between its ends, that cut the rows of a range into parts of about the
+    /// same size. Empty: there are none, or this store does not know any.
+    async fn cut(&self, collection: &Collection, range: &KeyRange, pieces: u32) -> Result<Vec<Key>> {
+        let _ = (collection, range, pieces);
+        Ok(Vec::new())
     }
 
     /// A word for what can be read at this end now. Two that are alike prove that nothing which readers here can see changed between

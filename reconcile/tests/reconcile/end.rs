@@ -340,7 +340,7 @@ impl Ranged for OneEnd {
         })
     }
 
-    async fn middle(&self, _: &Collection, range: &KeyRange) -> Result<Option<Key>> {
+    async fn cut(&self, _: &Collection, range: &KeyRange, pieces: u32) -> Result<Vec<Key>> {
         let world = lock(&self.world);
         let part = Part::Range(range.clone());
         let keys: Vec<i64> = self
@@ -349,10 +349,10 @@ impl Ranged for OneEnd {
             .copied()
             .filter(|key| holds(&part, *key))
             .collect();
-        Ok(keys
-            .get(keys.len() / 2)
-            .filter(|_| keys.len() > 1)
-            .map(|key| Key::int(*key)))
+        let pieces = usize::try_from(pieces).unwrap().min(keys.len());
+        Ok((1..pieces)
+            .map(|piece| Key::int(keys[piece * keys.len() / pieces]))
+            .collect())
     }
 
     async fn list(&self, _: &Collection, recipe: &Recipe, part: &Part) -> Result<Listing> {
@@ -370,6 +370,7 @@ impl Ranged for OneEnd {
                 rows.push(Ok((Key::int(*key), row_digest(recipe.seed, *key, cell))));
             }
         }
+        world.rows_listed += rows.len();
         if let (true, Some(after)) = (self.is_secondary(), world.faults.secondary_list_fails_after) {
             rows.truncate(after);
             rows.push(Err(passing(self.site(), "list public.t")));

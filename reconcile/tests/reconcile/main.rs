@@ -14,5 +14,6 @@ mod recorded;
 mod scanned;
 mod schema;
 mod stages;
+mod subranges;
 mod timed;
 mod world;

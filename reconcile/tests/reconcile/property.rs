@@ -62,6 +62,7 @@ fn outcome(
     rows_per_chunk: u64,
     narrow_bytes_max: usize,
     chunks_in_flight: usize,
+    rows_per_subrange: u64,
     pace: Pace,
 ) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -74,6 +75,8 @@ fn outcome(
     request.limits.rows_per_chunk = rows_per_chunk;
     request.limits.narrow_bytes_max = narrow_bytes_max;
     request.limits.chunks_in_flight = chunks_in_flight;
+    request.limits.rows_per_subrange = rows_per_subrange;
+    request.limits.reads_in_flight.secondary = chunks_in_flight.div_ceil(2);
     request.limits.pace = pace;
     request.limits.attempts_max = 6;
     runtime.block_on(run(&pair(&world, relation), &request)).unwrap()
@@ -88,6 +91,8 @@ proptest! {
         rows_per_chunk in 1u64..80,
         narrow_bytes_max in 300usize..20_000,
         chunks_in_flight in 1usize..6,
+        rows_per_subrange in 1u64..40,
+        tells_moments in any::<bool>(),
         is_replicating in any::<bool>(),
         keeps in any::<bool>(),
         keep_bytes_max in prop_oneof![Just(0usize), 100usize..8_000],
@@ -98,10 +103,11 @@ proptest! {
         let planted = apply(&mut world, &plants);
         let relation = if is_replicating { Relation::Replicating } else { Relation::Independent };
         world.keeps = keeps;
+        world.faults.tells_moments = tells_moments;
         world.faults.secondary_cancels_above = cancels_above.filter(|_| rows_per_chunk < 70);
         let digest = if keeps { digest } else { DigestChoice::Auto };
         let pace = Pace { digest, keep_bytes_max, ..Pace::default() };
-        let outcome = outcome(world, relation, rows_per_chunk, narrow_bytes_max, chunks_in_flight, pace);
+        let outcome = outcome(world, relation, rows_per_chunk, narrow_bytes_max, chunks_in_flight, rows_per_subrange, pace);
         prop_assert_eq!(outcome.confirmed(), planted.clone());
         prop_assert_eq!(outcome.summary.exit_code(), u8::from(!planted.is_empty()));
         prop_assert!(outcome.summary.complete);

@@ -138,6 +138,8 @@ pub(crate) struct World {
     pub(crate) links_proved: u32,
     /// Listings that were asked for.
     pub(crate) lists: u64,
+    /// Rows that they held.
+    pub(crate) rows_listed: usize,
     /// The secondary's lag by its own account.
     pub(crate) lag_us: Option<u64>,
     /// Active sessions of both ends, by how often they were asked for.
@@ -190,6 +192,7 @@ impl World {
             primary_collection_later: None,
             links_proved: 0,
             lists: 0,
+            rows_listed: 0,
             lag_us: None,
             active_sessions: None,
             load_asked: 0,

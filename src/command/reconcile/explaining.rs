@@ -201,10 +201,13 @@ async fn look(
             Some(event) => fork(event, &job, &ends.pair).await?,
             None => None,
         },
-        limits: job.limits(&Limits {
-            rows_per_chunk: ROWS_UNCUT,
-            ..Limits::default()
-        }),
+        limits: job.limits(
+            &context.config.defaults.reconcile,
+            &Limits {
+                rows_per_chunk: ROWS_UNCUT,
+                ..Limits::default()
+            },
+        ),
     };
     let plan = session.plan(&request).await?.of_keys(&then.plan);
     // The end of a look that cannot be made is no refusal: the evidence is told all the same.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::anyhow;
-use reconcile::{FenceKind, Limits, NotSelected, Pair, Selected, Settings, Stop, Workplace};
+use reconcile::{FenceKind, Limits, NotSelected, Pair, ReadsInFlight, Selected, Settings, Stop, Workplace};
 use stores::aurora::FenceChoice;
 use stores::{Collection, End, Identity, Relation, Role};
 
@@ -11,7 +11,7 @@ use super::planning::check_settings;
 use super::progress::Progress;
 use super::sharding::of_plan;
 use super::{Compared, Context};
-use crate::config::Tables;
+use crate::config::{self, Tables};
 use crate::exit::{Exit, Failure};
 use crate::selection::Selection;
 use crate::topology::{self, Unit};
@@ -39,10 +39,20 @@ impl Job<'_> {
         Duration::try_from(wait).ok()
     }
 
-    /// The bounds of this job, by those of its run.
-    pub(super) fn limits(&self, of_run: &Limits) -> Limits {
+    /// The bounds of this job, by those of its run and by what its sites bear.
+    pub(super) fn limits(&self, settings: &config::Reconcile, of_run: &Limits) -> Limits {
+        let reads_at = |site: &str| {
+            let parallel = settings.parallel_at.get(site).map(|parallel| parallel.get());
+            parallel.map_or(of_run.chunks_in_flight, |parallel| {
+                parallel.min(of_run.chunks_in_flight)
+            })
+        };
         Limits {
             time_fence: self.time_fence().unwrap_or(of_run.time_fence),
+            reads_in_flight: ReadsInFlight {
+                primary: reads_at(self.unit.primary()),
+                secondary: reads_at(self.secondary),
+            },
             ..of_run.clone()
         }
     }

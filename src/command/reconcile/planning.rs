@@ -175,7 +175,7 @@ async fn plan_one(
             Some(event) => fork(event, job, &one.ends.pair).await?,
             None => None,
         },
-        limits: job.limits(limits),
+        limits: job.limits(&context.config.defaults.reconcile, limits),
     };
     let plan = session.plan(&request).await;
     Ok(reconcile::Job {

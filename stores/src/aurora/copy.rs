@@ -13,9 +13,9 @@ use super::copy_form::{CopyForm, Fault, Fields};
 use super::key_type::{KeyColumn, KeyType};
 use super::quote::column;
 use super::ranged::digest_of;
-use super::send::{Hashed, semantic, send, sent};
+use super::send::{Hashed, is_sent_by_record, semantic, send, sent};
 use super::session::Lease;
-use super::shape::{Shape, VALUE_BYTES_MAX};
+use super::shape::VALUE_BYTES_MAX;
 use super::table::Table;
 use crate::{ChunkDigest, DigestMode, KeptRows, KeyPart, Recipe, Result, RowDigest, RowHasher, StoreError, Trouble};
 
@@ -27,9 +27,11 @@ const KEY_COLUMNS_MAX: usize = 32;
 /// How a value travels to driftline: where its type's send function says it all, as it is, for COPY sends it by that function.
 pub(crate) fn form(hashed: Hashed<'_>) -> String {
     let value = column(hashed.name);
-    match (hashed.is_semantic, semantic(hashed.shape, &value), hashed.shape) {
-        (true, Ok(form), _) => form,
-        (_, _, Shape::Simple(simple)) if simple.cast.is_none() => value,
+    if is_sent_by_record(&hashed) {
+        return value;
+    }
+    match semantic(hashed.shape, &value) {
+        Ok(form) if hashed.is_semantic => form,
         _ => send(hashed.shape, &value),
     }
 }

@@ -19,6 +19,8 @@ use crate::{
 /// A table with fewer boundaries, or fewer blocks, may well be read whole for a range of it.
 const BOUNDARIES_EXPLAINED_MIN: usize = 8;
 const BLOCKS_EXPLAINED_MIN: u64 = 1_000;
+/// Parts that one statement sums up: the expression stands in it once for each.
+const PARTS_PER_STATEMENT: usize = 32;
 
 /// The snapshot of this instant, if no older transaction is still under way: then whatever commits next raises its upper end, so that two
 /// alike show the same rows. In recovery the list of what is under way stays empty, and nothing is told by it.
@@ -54,32 +56,52 @@ impl Tables {
         )
     }
 
-    /// Runs `select count, hashed, sum` over a source of rows.
-    async fn sum(&self, lease: &Lease, tried: &str, expression: &str, source: &str) -> Result<ChunkDigest> {
-        // `offset 0` keeps the row's hash from being computed once for each aggregate.
-        let sql = format!(
-            "select pg_catalog.count(*), pg_catalog.count(x.h), pg_catalog.sum(x.h)::pg_catalog.text \
-             from (select {expression} as h from {source} offset 0) as x"
-        );
+    /// Counts and sums up each of these sources of rows, in one statement.
+    async fn sums(&self, lease: &Lease, tried: &str, expression: &str, sources: &[String]) -> Result<Vec<ChunkDigest>> {
+        let selects: Vec<String> = sources
+            .iter()
+            .enumerate()
+            .map(|(number, source)| {
+                // `offset 0` keeps the row's hash from being computed once for each aggregate.
+                format!(
+                    "select {number} as part, pg_catalog.count(*), pg_catalog.count(x.h), \
+                     pg_catalog.sum(x.h)::pg_catalog.text from (select {expression} as h from {source} offset 0) as x"
+                )
+            })
+            .collect();
+        let sql = format!("{} order by part", selects.join(" union all "));
         let rows = lease
             .query_typed(&sql, &[])
             .await
             .map_err(|error| lease.trouble(tried, error))?;
+        if rows.len() != sources.len() {
+            let cause = format!("{} sums came back of {}", rows.len(), sources.len());
+            return Err(StoreError::Corrupt(self.trouble(tried, cause)));
+        }
+        rows.iter().map(|row| self.sum_in(lease, tried, row)).collect()
+    }
+
+    fn sum_in(&self, lease: &Lease, tried: &str, row: &tokio_postgres::Row) -> Result<ChunkDigest> {
         let corrupt = |cause: &str| StoreError::Corrupt(self.trouble(tried, cause));
-        let [row] = rows.as_slice() else {
-            return Err(corrupt("not one row of sums came back"));
-        };
         let read = |index: usize| -> Result<u64> {
             let count: i64 = row.try_get(index).map_err(|error| lease.trouble(tried, error))?;
             u64::try_from(count).map_err(|_| corrupt("a negative count"))
         };
-        let (count, hashed) = (read(0)?, read(1)?);
+        let (count, hashed) = (read(1)?, read(2)?);
         if hashed != count {
             return Err(self.too_wide(tried, count - hashed));
         }
-        let sum: Option<&str> = row.try_get(2).map_err(|error| lease.trouble(tried, error))?;
+        let sum: Option<&str> = row.try_get(3).map_err(|error| lease.trouble(tried, error))?;
         let sum = sum_of(sum).ok_or_else(|| corrupt("the sum of digests is not a number"))?;
         Ok(ChunkDigest { count, sum })
+    }
+
+    async fn sum(&self, lease: &Lease, tried: &str, expression: &str, source: String) -> Result<ChunkDigest> {
+        let sums = self.sums(lease, tried, expression, &[source]).await?;
+        // As many as sources.
+        sums.into_iter()
+            .next()
+            .ok_or_else(|| StoreError::Corrupt(self.trouble(tried, "no sum came back")))
     }
 }
 
@@ -98,7 +120,7 @@ impl Ranged for Tables {
         let table = self.table(&lease, collection, &tried).await?;
         let source = recipe::literal_rows(&table, &recipe.columns);
         match recipe.mode {
-            DigestMode::Pushdown => Ok(self.sum(&lease, &tried, &recipe.expression, &source).await?.sum),
+            DigestMode::Pushdown => Ok(self.sum(&lease, &tried, &recipe.expression, source).await?.sum),
             DigestMode::Client => {
                 let layout = Layout::of_columns(&table, recipe, false);
                 let copying = self.copy(lease, layout, &source, false, tried).await?;
@@ -123,7 +145,25 @@ impl Ranged for Tables {
         let lease = self.lease().await?;
         let table = self.table(&lease, collection, &tried).await?;
         let source = self.source(&table, part, &tried)?;
-        self.sum(&lease, &tried, &recipe.expression, &source).await
+        self.sum(&lease, &tried, &recipe.expression, source).await
+    }
+
+    async fn digests(&self, collection: &Collection, recipe: &Recipe, parts: &[Part]) -> Result<Vec<ChunkDigest>> {
+        let tried = format!("digest {} in {} parts", collection.name, parts.len());
+        let mut digests = Vec::with_capacity(parts.len());
+        if recipe.mode == DigestMode::Client {
+            for part in parts {
+                digests.push(self.digest(collection, recipe, part).await?);
+            }
+            return Ok(digests);
+        }
+        let lease = self.lease().await?;
+        let table = self.table(&lease, collection, &tried).await?;
+        for parts in parts.chunks(PARTS_PER_STATEMENT) {
+            let sources: Result<Vec<String>> = parts.iter().map(|part| self.source(&table, part, &tried)).collect();
+            digests.extend(self.sums(&lease, &tried, &recipe.expression, &sources?).await?);
+        }
+        Ok(digests)
     }
 
     async fn list(&self, collection: &Collection, recipe: &Recipe, part: &Part) -> Result<Listing> {
@@ -148,12 +188,12 @@ impl Ranged for Tables {
         self.read_part((collection, part), recipe, keep_bytes_max, tried).await
     }
 
-    async fn middle(&self, collection: &Collection, range: &KeyRange) -> Result<Option<Key>> {
-        let tried = format!("halve a range of {}", collection.name);
+    async fn cut(&self, collection: &Collection, range: &KeyRange, pieces: u32) -> Result<Vec<Key>> {
+        let tried = format!("cut a range of {} into {pieces}", collection.name);
         let lease = self.lease().await?;
         let table = self.table(&lease, collection, &tried).await?;
         let source = self.source(&table, &Part::Range(range.clone()), &tried)?;
-        super::split::middle(&lease, self.key(&table, &tried)?, &source, &tried).await
+        super::split::cuts(&lease, self.key(&table, &tried)?, &source, pieces, &tried).await
     }
 
     async fn moment(&self) -> Result<Option<String>> {

@@ -1,8 +1,10 @@
 //! Expressions that bring values into their binary form, and rows into one number.
 //!
 //! A row is hashed as **one** byte string. Hashing columns apart and adding them up is linear: rows that swap values cancel.
-//! `record_send` over the columns writes type IDs, which differ between logical copies; over `bytea` columns that come from
-//! each type's own send function it writes nothing but lengths and bytes, and keeps NULL apart from empty.
+//! `record_send` writes each column by its type's own send function, with its length and its type's ID, and keeps NULL apart from
+//! empty. The IDs of built-in types never change, so their columns are handed to it as they are, which takes a third less time than
+//! sending each by itself. Those of all other types differ between logical copies: their columns come as `bytea`, from the type's
+//! own send function or a form made here.
 
 use super::quote::{column, ident, literal};
 use super::shape::{Shape, VALUE_BYTES_MAX, Width};
@@ -93,9 +95,9 @@ fn hash(form: &str, seed: u64) -> String {
     )
 }
 
-/// The number of a whole row, over the given binary forms.
-pub(crate) fn hash_row(forms: &[String], seed: u64) -> String {
-    hash(&record(&forms.join(", ")), seed)
+/// The number of a whole row, over its columns as `record_send` takes them.
+pub(crate) fn hash_row(fields: &[String], seed: u64) -> String {
+    hash(&record(&fields.join(", ")), seed)
 }
 
 /// The size of a value that may be too wide for its binary form: the server would need several times that in memory.
@@ -140,6 +142,8 @@ fn condensed(shape: &Shape, value: &str, seed: u64) -> Option<String> {
 /// One column of a row in its binary form.
 pub(crate) struct Sent {
     pub(crate) form: String,
+    /// The column as `record_send` takes it, where none of its values is too wide.
+    field: String,
     /// True of values that have no form.
     pub(crate) unfit: Option<String>,
     /// True of values whose form is a short one. It is hashed beside the forms, so that no value looks like the short form of another.
@@ -188,36 +192,49 @@ pub(crate) fn sent(hashed: Hashed<'_>, seed: u64) -> Sent {
         Ok(form) if is_semantic => form,
         _ => send(shape, &value),
     };
+    let field = if is_sent_by_record(&hashed) {
+        value.clone()
+    } else {
+        full.clone()
+    };
     match (is_wide(shape, &value), condensed(shape, &value, seed)) {
         (None, _) => Sent {
             form: full,
+            field,
             unfit: None,
             condensed: None,
         },
         (Some(wide), None) => Sent {
             form: full,
+            field,
             unfit: Some(wide),
             condensed: None,
         },
         (Some(wide), Some(short)) => Sent {
             form: format!("case when {wide} then {short} else {full} end"),
+            field,
             unfit: None,
             condensed: Some(wide),
         },
     }
 }
 
+/// Whether `record_send` itself, and COPY, write of this column what its form says, and the same at every server.
+pub(crate) fn is_sent_by_record(hashed: &Hashed<'_>) -> bool {
+    !hashed.is_semantic && matches!(hashed.shape, Shape::Simple(simple) if simple.cast.is_none())
+}
+
 /// The number of the row of these columns; NULL if one of its values has no form.
 fn digest(columns: Vec<Sent>, seed: u64) -> String {
     let unfit: Vec<&str> = columns.iter().filter_map(|one| one.unfit.as_deref()).collect();
     let flags: Vec<&str> = columns.iter().filter_map(|one| one.condensed.as_deref()).collect();
-    let forms: Vec<String> = columns.iter().map(|one| one.form.clone()).collect();
-    let mut hash = hash_row(&forms, seed);
+    let fields: Vec<String> = columns.iter().map(|one| one.field.clone()).collect();
+    let mut hash = hash_row(&fields, seed);
     if !flags.is_empty() {
         let told = flags
             .iter()
             .map(|flag| format!("pg_catalog.boolsend(coalesce({flag}, false))"));
-        let with_flags: Vec<String> = forms.iter().cloned().chain(told).collect();
+        let with_flags: Vec<String> = columns.iter().map(|one| one.form.clone()).chain(told).collect();
         hash = format!(
             "case when {} then {} else {hash} end",
             flags.join(" or "),
@@ -260,9 +277,49 @@ mod tests {
         let float = built_in("float8", Some("float8send"));
         assert_eq!(
             row_digest(&[exact("id", &int), exact("a\"b", &float)], u64::MAX),
-            "pg_catalog.hash_array_extended(array[pg_catalog.record_send(row(pg_catalog.int8send(t.\"id\"), \
-             pg_catalog.float8send(t.\"a\"\"b\")))], '-1'::pg_catalog.int8)"
+            "pg_catalog.hash_array_extended(array[pg_catalog.record_send(row(t.\"id\", t.\"a\"\"b\"))], '-1'::pg_catalog.int8)"
         );
+    }
+
+    #[test]
+    fn only_what_every_server_knows_by_the_same_id_is_left_to_the_record() {
+        let domain = Shape::Domain(Box::new(built_in("int4", Some("int4send"))));
+        let cursor = built_in("refcursor", Some("textsend"));
+        let array = Shape::Array {
+            element: Box::new(built_in("int4", Some("int4send"))),
+        };
+        for (shape, form) in [
+            (&domain, "pg_catalog.int4send(t.\"a\")"),
+            (&cursor, "pg_catalog.textsend(t.\"a\"::pg_catalog.text)"),
+            (&array, "pg_catalog.overlay(pg_catalog.array_send(t.\"a\"), "),
+            (
+                &Shape::Enum,
+                "pg_catalog.textsend(pg_catalog.textin(pg_catalog.enum_out(t.\"a\")))",
+            ),
+        ] {
+            assert!(!is_sent_by_record(&exact("a", shape)), "{shape:?}");
+            let digest = row_digest(&[exact("a", shape)], 1);
+            assert!(digest.contains(&format!("row({form}")), "{digest}");
+        }
+        let int = built_in("float8", Some("float8send"));
+        let semantic = Hashed {
+            is_semantic: true,
+            ..exact("a", &int)
+        };
+        assert!(row_digest(&[semantic], 1).contains("row(pg_catalog.float8send("));
+    }
+
+    #[test]
+    fn a_value_that_is_too_wide_is_never_handed_to_the_record() {
+        let text = built_in("text", Some("textsend"));
+        let digest = row_digest(&[exact("a", &text)], 1);
+        let (wide, narrow) = digest.split_once(" else pg_catalog.hash_array_extended(").unwrap();
+        assert!(
+            narrow.starts_with("array[pg_catalog.record_send(row(t.\"a\"))]"),
+            "{digest}"
+        );
+        assert!(!wide.contains("row(t.\"a\")"), "{digest}");
+        assert!(wide.contains("pg_catalog.boolsend(coalesce("), "{digest}");
     }
 
     #[test]

@@ -41,11 +41,10 @@ pub(crate) async fn boundaries(
     keys(lease, key, &sql, tried).await
 }
 
-/// See [`crate::Ranged::middle`].
-pub(crate) async fn middle(lease: &Lease, key: &[KeyColumn], source: &str, tried: &str) -> Result<Option<Key>> {
-    let is_middle = "pg_catalog.int8eq(x.n, pg_catalog.int8div(x.total, '2'::pg_catalog.int8))";
-    let sql = numbered(key, source, is_middle);
-    Ok(keys(lease, key, &sql, tried).await?.into_iter().next())
+/// See [`crate::Ranged::cut`].
+pub(crate) async fn cuts(lease: &Lease, key: &[KeyColumn], source: &str, pieces: u32, tried: &str) -> Result<Vec<Key>> {
+    let sql = numbered(key, source, &begins_a_part(pieces.into()));
+    keys(lease, key, &sql, tried).await
 }
 
 async fn keys(lease: &Lease, key: &[KeyColumn], sql: &str, tried: &str) -> Result<Vec<Key>> {
@@ -90,13 +89,17 @@ fn sampled(table: &Table, key: &[KeyColumn], rows_per_chunk: u64, rows: u64) -> 
             "pg_catalog.int4eq(pg_catalog.int4mod(pg_catalog.hashtext({ROW}.ctid::pg_catalog.text), {one_of}), 0)"
         ))
     );
-    let part = |n: &str| format!("pg_catalog.int8div(pg_catalog.int8mul({n}, '{chunks}'::pg_catalog.int8), x.total)");
-    let is_boundary = format!(
+    numbered(key, &source, &begins_a_part(chunks))
+}
+
+/// Whether row `x.n` of `x.total` is the first of one of so many parts of about the same size.
+fn begins_a_part(parts: u64) -> String {
+    let part = |n: &str| format!("pg_catalog.int8div(pg_catalog.int8mul({n}, '{parts}'::pg_catalog.int8), x.total)");
+    format!(
         "pg_catalog.int8ne({}, {})",
         part("x.n"),
         part("pg_catalog.int8mi(x.n, 1)")
-    );
-    numbered(key, &source, &is_boundary)
+    )
 }
 
 /// The keys of `source` but the first, where `is_boundary` holds of the row's number `x.n`, from 0, and of the number of rows `x.total`.

@@ -32,8 +32,58 @@ pub(super) async fn ranged(fixture: &dyn Fixture) -> Held {
     partition(&bench, (0..5).map(|index| Part::Bucket { index, of: 5 })).await?;
     partition(&bench, std::iter::once(Part::Bucket { index: 0, of: 1 })).await?;
     half_open(fixture, &bench).await?;
+    pieces(fixture, &bench).await?;
     moments(fixture, &bench).await?;
     missing(&bench).await
+}
+
+/// A range is cut strictly between its ends and nowhere twice, and many parts are digested as each by itself.
+async fn pieces(fixture: &dyn Fixture, bench: &Bench) -> Held {
+    let range = KeyRange {
+        lower: Some(fixture.key(5)),
+        upper: Some(fixture.key(25)),
+    };
+    for side in 0..2 {
+        let (ranged, collection) = (bench.ranges(side)?, &bench.collections[side]);
+        let cuts = answer("cut", ranged.cut(collection, &range, 4).await)?;
+        hold(cuts.len() < 4, || format!("4 pieces by {} cuts", cuts.len()))?;
+        let parts: Vec<Part> = range.cut(&cuts).into_iter().map(Part::Range).collect();
+        let digests = answer("digests", ranged.digests(collection, &bench.recipe, &parts).await)?;
+        let mut sum = ChunkDigest::default();
+        hold(digests.len() == parts.len(), || {
+            format!("{} digests of {} parts", digests.len(), parts.len())
+        })?;
+        for (part, digest) in parts.iter().zip(digests) {
+            let alone = bench.digest(side, part).await?;
+            hold(alone == digest && digest.count > 0, || {
+                format!("{part:?} by itself: {alone:?}; among others: {digest:?}")
+            })?;
+            sum = sum.merge(digest, bench.recipe.mode);
+        }
+        let whole = bench.digest(side, &Part::Range(range.clone())).await?;
+        hold(sum == whole, || {
+            format!("the pieces add up to {sum:?}, the range is {whole:?}")
+        })?;
+        let of_one = answer("cut of one row", ranged.cut(collection, &one_row(fixture), 4).await)?;
+        hold(of_one.is_empty(), || {
+            format!("a range of one row was cut at {of_one:?}")
+        })?;
+    }
+    let none = answer(
+        "digests of nothing",
+        bench
+            .ranges(0)?
+            .digests(&bench.collections[0], &bench.recipe, &[])
+            .await,
+    )?;
+    hold(none.is_empty(), || format!("{none:?} of no parts"))
+}
+
+fn one_row(fixture: &dyn Fixture) -> KeyRange {
+    KeyRange {
+        lower: Some(fixture.key(20)),
+        upper: Some(fixture.key(21)),
+    }
 }
 
 /// Whatever was written and is seen makes the moment another one.

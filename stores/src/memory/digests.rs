@@ -8,9 +8,9 @@ use super::log::End;
 use super::pair::{Side, State};
 use super::rows::{StoredRow, Table};
 use crate::{
-    ChunkDigest, Collection, DIGESTS_PER_READ_MAX, DigestMode, KEYS_PER_READ_MAX, Key, Listing, Part, Position, Ranged,
-    ReadRequest, Reading, Readings, Recipe, Reread, Result, Role, Row, Snapshot, StoreError, Trouble, Value,
-    row_digest,
+    ChunkDigest, Collection, DIGESTS_PER_READ_MAX, DigestMode, KEYS_PER_READ_MAX, Key, KeyRange, Listing, Part,
+    Position, Ranged, ReadRequest, Reading, Readings, Recipe, Reread, Result, Role, Row, Snapshot, StoreError, Trouble,
+    Value, row_digest,
 };
 
 #[async_trait]
@@ -54,6 +54,21 @@ impl Ranged for Handle {
             Ok(digest)
         };
         self.request("digest", ask).await
+    }
+
+    async fn cut(&self, collection: &Collection, range: &KeyRange, pieces: u32) -> Result<Vec<Key>> {
+        let ask = |state: &mut State, side| {
+            let table = table(state.log.side(side), &collection.name, "cut a range")?;
+            let part = Part::Range(range.clone());
+            let keys: Vec<&Key> = table.part(&part).map(|(key, _)| key).collect();
+            let pieces = usize::try_from(pieces)
+                .unwrap_or(usize::MAX)
+                .clamp(1, keys.len().max(1));
+            Ok((1..pieces)
+                .map(|piece| keys[piece * keys.len() / pieces].clone())
+                .collect())
+        };
+        self.request("cut a range", ask).await
     }
 
     async fn list(&self, collection: &Collection, recipe: &Recipe, part: &Part) -> Result<Listing> {
