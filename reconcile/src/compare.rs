@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use futures::StreamExt;
 use stores::{Collection, DigestMode, End, Identity, KeptRows, Part, Relation, Role, StoreError};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::disclose::Disclosure;
 use crate::gates::Gates;
@@ -39,7 +39,9 @@ pub(crate) struct Comparison<'a> {
     pub(crate) disclosure: &'a Disclosure,
     pub(crate) recorder: &'a Recorder,
     pub(crate) listener: Listener<'a>,
-    pub(crate) shutdown: &'a CancellationToken,
+    pub(crate) stop: &'a crate::session::Stop,
+    /// Chunks that may read at the same time. Others wait for it, or for their rechecks, which are waiting for the most part.
+    pub(crate) reading: &'a Semaphore,
     pub(crate) pacer: &'a Pacer,
     pub(crate) gates: &'a Gates,
     /// Whether chunks of this collection keep differing.
@@ -57,6 +59,16 @@ enum Seen {
     Moving,
     /// The rows of both sides, if they were kept.
     Different(Option<(KeptRows, KeptRows)>),
+}
+
+/// The leave to read rows, until a chunk needs none any more.
+struct Reads<'a>(Option<SemaphorePermit<'a>>);
+
+impl Reads<'_> {
+    /// Lets another chunk begin.
+    fn end(&mut self) {
+        self.0 = None;
+    }
 }
 
 /// Why a chunk was not brought to its end.
@@ -80,19 +92,28 @@ impl From<StoreError> for Stop {
 }
 
 impl Comparison<'_> {
-    /// Compares one chunk and commits it; `false`: it was cut off, and nothing of it counts.
+    /// Compares one chunk and commits it; `false`: it was cut off, or not begun, and nothing of it counts.
     ///
     /// # Errors
     /// Only when the journal cannot be written.
     pub(crate) async fn chunk(&self, chunk_id: u64, part: Part) -> journal::Result<bool> {
+        // It is never closed.
+        let reads = tokio::select! {
+            biased;
+            () = self.stop.now.cancelled() => return Ok(false),
+            reads = self.reading.acquire() => Reads(reads.ok()),
+        };
+        if self.stop.is_asked() {
+            return Ok(false);
+        }
         let counts = Mutex::new(Counts::default());
         let mut chunk = Chunk::unread(self.name, chunk_id, part, &self.rows.recipe, crate::now_us());
         let ended = match self.unfit {
             Some(reason) => Err(Stop::Failed(reason.to_owned())),
             None => tokio::select! {
                 biased;
-                () = self.shutdown.cancelled() => return Ok(false),
-                ended = self.paced(&mut chunk, &counts) => ended,
+                () = self.stop.now.cancelled() => return Ok(false),
+                ended = self.paced(&mut chunk, &counts, reads) => ended,
             },
         };
         let counts = counts.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -128,9 +149,9 @@ impl Comparison<'_> {
         Ok(true)
     }
 
-    async fn paced(&self, chunk: &mut Chunk, counts: &Mutex<Counts>) -> Result<(), Stop> {
+    async fn paced(&self, chunk: &mut Chunk, counts: &Mutex<Counts>, reads: Reads<'_>) -> Result<(), Stop> {
         self.pacer.admit(self.pair, self.limits).await.map_err(Stop::Failed)?;
-        let ended = self.compare(chunk, counts).await;
+        let ended = self.compare(chunk, counts, reads).await;
         let rows = chunk.primary.map_or(0, |digest| digest.count);
         self.pacer.took(rows, self.limits).await;
         ended
@@ -138,7 +159,7 @@ impl Comparison<'_> {
 
     /// Looks until the digests are equal or keys were found that explain why they are not. That listings agree is no proof alone:
     /// what a listing leaves out would be equal by silence.
-    async fn compare(&self, chunk: &mut Chunk, counts: &Mutex<Counts>) -> Result<(), Stop> {
+    async fn compare(&self, chunk: &mut Chunk, counts: &Mutex<Counts>, mut reads: Reads<'_>) -> Result<(), Stop> {
         if let Some(scanned) = self.scanned {
             return self.compare_scanned(scanned, chunk, counts).await;
         }
@@ -161,7 +182,7 @@ impl Comparison<'_> {
                 Some(_) => vec![chunk.part.clone()],
                 None => self.parts_that_differ(chunk).await?,
             };
-            if self.narrow(chunk, &parts, rows, counts).await? > 0 {
+            if self.narrow(chunk, &parts, rows, counts, &mut reads).await? > 0 {
                 return Ok(());
             }
         }
@@ -292,20 +313,21 @@ impl Comparison<'_> {
         &self,
         chunk: &Chunk,
         parts: &[Part],
-        rows: Option<(KeptRows, KeptRows)>,
+        mut rows: Option<(KeptRows, KeptRows)>,
         counts: &Mutex<Counts>,
+        reads: &mut Reads<'_>,
     ) -> Result<usize, Stop> {
-        let sides = Sides {
-            primary: (&self.pair.primary, self.primary),
-            secondary: (&self.pair.secondary, self.secondary),
-            recipe: &self.rows.recipe,
-            parts,
-            kept: rows.as_ref(),
-        };
         let mut passes = Passes::new();
         let mut found = 0;
         let mut attempts = 1;
         loop {
+            let sides = Sides {
+                primary: (&self.pair.primary, self.primary),
+                secondary: (&self.pair.secondary, self.secondary),
+                recipe: &self.rows.recipe,
+                parts,
+                kept: rows.as_ref(),
+            };
             let found_here = {
                 let _primary = self.gates.enter(Side::Primary, self.limits).await;
                 let _secondary = self.gates.enter(Side::Secondary, self.limits).await;
@@ -322,6 +344,11 @@ impl Comparison<'_> {
             };
             attempts = 1;
             found += candidates.len();
+            if passes.is_over() && found > 0 {
+                // Nothing more is read of it, and nothing is kept, but for what is decided now.
+                rows = None;
+                reads.end();
+            }
             self.decide(candidates, chunk.chunk_id, counts).await?;
         }
     }

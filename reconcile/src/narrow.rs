@@ -77,6 +77,11 @@ impl Passes {
         Self { open: vec![Slice::ALL] }
     }
 
+    /// Whether every key was looked at.
+    pub(crate) fn is_over(&self) -> bool {
+        self.open.is_empty()
+    }
+
     /// The candidates of the next slice that fits into `limits.narrow_bytes_max`; `None` when every key was looked at.
     ///
     /// # Errors

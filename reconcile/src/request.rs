@@ -172,7 +172,7 @@ pub struct Limits {
     pub rows_per_subrange: u64,
     /// Rows that the chunks of one shard should hold together.
     pub rows_per_shard: u64,
-    /// Chunks that are compared at the same time; each has at most one statement at each side.
+    /// Chunks that are read at the same time; each has at most one statement at each side.
     pub chunks_in_flight: usize,
     /// Reads of rows that run at the same time at each side.
     pub reads_in_flight: ReadsInFlight,
@@ -223,7 +223,7 @@ impl Default for Limits {
             rounds_max: 16,
             round_pause: Duration::from_millis(250),
             unfenced_gap: Duration::from_millis(250),
-            narrow_bytes_max: 4 << 20,
+            narrow_bytes_max: 2 << 20,
             listed_max: None,
             pace: Pace::default(),
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 use stores::{Collection, End, Identity, Relation, Role};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::attempt::Attempt;
@@ -27,6 +28,9 @@ use crate::scan_resolve::Resolved;
 use crate::shard::{Piece, Stage};
 use crate::workplace::Workplace;
 use crate::{FenceKind, KeySecret, Pair, ReconcileError, Request, Side, schema};
+
+/// Chunks that are open for each one that may read: the others wait for their rechecks.
+const CHUNKS_FOR_ONE_THAT_READS: usize = 3;
 
 /// How a run is asked to end before it is complete.
 #[derive(Debug, Clone, Default)]
@@ -398,6 +402,8 @@ impl<'a> Session<'a> {
         let unfit = unfit.or_else(|| scanned?.unfit(plan));
         let recheck = self.recheck(plan, rows, (primary, secondary));
         let streak = Streak::default();
+        let in_flight = plan.limits.chunks_in_flight.max(1);
+        let reading = Semaphore::new(in_flight);
         let comparison = Comparison {
             pair: self.pair,
             limits: &plan.limits,
@@ -411,7 +417,8 @@ impl<'a> Session<'a> {
             disclosure,
             recorder: &attempt.recorder,
             listener: self.listener,
-            shutdown: &self.stop.now,
+            stop: &self.stop,
+            reading: &reading,
             pacer: &self.pacer,
             gates: &self.gates,
             streak: &streak,
@@ -422,7 +429,7 @@ impl<'a> Session<'a> {
         let mut chunks = futures::stream::iter(open)
             .take_while(|_| futures::future::ready(!self.stop.is_asked()))
             .map(|(chunk_id, part)| comparison.chunk(chunk_id, part))
-            .buffer_unordered(plan.limits.chunks_in_flight.max(1));
+            .buffer_unordered(in_flight * CHUNKS_FOR_ONE_THAT_READS);
         while let Some(is_committed) = chunks.try_next().await? {
             done += u64::from(is_committed);
         }

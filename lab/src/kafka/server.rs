@@ -236,7 +236,15 @@ impl KafkaServer {
     /// # Errors
     /// It was refused.
     pub async fn restore_login(&self) -> Result<(), LabError> {
-        let scram = format!("{}=[password={PASSWORD}]", SCRAM[0]);
+        self.change_password(PASSWORD).await
+    }
+
+    /// Gives the login by SCRAM-SHA-256 this password. Connections that stand prove theirs again within seconds, or end.
+    ///
+    /// # Errors
+    /// It was refused.
+    pub async fn change_password(&self, password: &str) -> Result<(), LabError> {
+        let scram = format!("{}=[password={password}]", SCRAM[0]);
         let back = format!("--add-config {scram} --entity-type users --entity-name {USER}");
         self.alter(back).await
     }

@@ -58,8 +58,9 @@ use pins::Purpose;
 use session::{Address, Sessions};
 use status::ReplicationStatus;
 
-/// Sessions that read one endpoint's application database at the same time.
-const SESSIONS_MAX: usize = 4;
+/// Sessions that read one endpoint's application database at the same time: four that read rows by the chunk, and two so that single
+/// rows that are looked at again need not wait behind them.
+const SESSIONS_MAX: usize = 6;
 
 /// What concerns the connection itself, of one endpoint of one site. Nothing is opened before it is used.
 #[derive(Debug, Clone)]

@@ -2,6 +2,7 @@
 //! well again when they come back.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -275,21 +276,28 @@ async fn a_canary_table_of_postgresql_is_dropped_and_made_again() {
     pair.shutdown().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_user_of_kafka_is_removed() {
+/// A broker, and both ends of a probe of it that logs in by SCRAM with the password of the file.
+async fn kafka_with_login(folder: &tempfile::TempDir) -> (KafkaServer, [stores::End; 2], PathBuf) {
     let server = KafkaServer::start_alone().await.unwrap();
     let plain = kafka_config([(); 2].map(|()| server.bootstrap().remove(0)));
     kafka::init(&plain, "use1", &InitSpec::default()).await.unwrap();
-    let folder = tempfile::tempdir().unwrap();
     let (user, password) = server.login();
+    let password = secret(folder, password);
     let mut config = kafka_config([(); 2].map(|()| server.secure_bootstrap().remove(0)));
     config.tls = Tls::CaFile(server.ca_file());
     config.auth = Some(Auth {
         mechanism: Mechanism::ScramSha256,
         user: user.to_owned(),
-        password: Secret::File(secret(&folder, password)),
+        password: Secret::File(password.clone()),
     });
     let ends = kafka::open(&config, "use1", "usw2", 0).unwrap();
+    (server, ends, password)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_of_kafka_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, ends, _) = kafka_with_login(&folder).await;
     let watched = Watched::start(&ends, Polling::KAFKA);
     seen_more(&watched.running, f64::from(SEEN_BEFORE)).await;
 
@@ -298,6 +306,24 @@ async fn a_user_of_kafka_is_removed() {
     watched.refused("config").await;
     server.restore_login().await.unwrap();
     let refused_us = since(from_us);
+    watched.restored().await;
+    watched.judge(refused_us).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_of_kafka_is_changed_at_the_cluster_and_then_in_its_file() {
+    const CHANGED: &str = "lab-secret-of-tomorrow";
+    let folder = tempfile::tempdir().unwrap();
+    let (server, ends, password) = kafka_with_login(&folder).await;
+    let watched = Watched::start(&ends, Polling::KAFKA);
+    seen_more(&watched.running, f64::from(SEEN_BEFORE)).await;
+
+    let from_us = wall_us();
+    server.change_password(CHANGED).await.unwrap();
+    watched.refused("config").await;
+    std::fs::write(&password, CHANGED).unwrap();
+    let refused_us = since(from_us);
+    // A client keeps the password that it was made with: both ends have to make another one.
     watched.restored().await;
     watched.judge(refused_us).await;
 }
