@@ -79,6 +79,11 @@ pub(crate) async fn look(
 impl Shown {
     fn keep(&mut self, rows: Option<KeptRows>, bytes_max: usize) {
         let fits = match (&mut self.rows, rows) {
+            // One read is the rule: its rows are taken as they are, and not copied.
+            (Some(ours), Some(more)) if ours.is_empty() => {
+                *ours = more;
+                ours.bytes() <= bytes_max
+            }
             (Some(ours), Some(more)) => ours.append(&more) && ours.bytes() <= bytes_max,
             _ => false,
         };

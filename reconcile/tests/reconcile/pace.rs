@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reconcile::{ChunkState, DigestChoice, Pair, Request};
+use reconcile::{ChunkState, DigestChoice, Event, Pair, Request, Stop};
 use stores::{DigestMode, Part, Relation};
 use tokio::time::Instant;
 
@@ -250,4 +250,45 @@ fn measured(takes: Takes) -> (Pair, Request) {
     request.limits.rows_per_chunk = 100;
     request.limits.pace.measured_rows_min = 3_000;
     (pair(&world, Relation::Replicating), request)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chunk_that_waits_for_its_rechecks_keeps_none_from_reading() {
+    // One row of each chunk differs: each is voted on twice, a quarter of a second for each vote.
+    let world = world((0..100).step_by(10));
+    let pair = pair(&world, Relation::Independent);
+    let mut request = with(&world, DigestChoice::Pushdown);
+    request.limits.rows_per_chunk = 10;
+    let begun = Instant::now();
+    let outcome = run(&pair, &request).await.unwrap();
+    assert_eq!(outcome.confirmed().len(), 10);
+    // One after the other would be ten times the two votes.
+    let one_by_one = request.limits.unfenced_gap * 2 * 10;
+    assert!(begun.elapsed() < one_by_one / 2, "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chunk_that_has_not_begun_to_read_is_none_that_comes_to_its_end() {
+    let world = world([5]);
+    let pair = pair(&world, Relation::Independent);
+    let mut request = with(&world, DigestChoice::Pushdown);
+    request.limits.rows_per_chunk = 10;
+    let folder = tempfile::tempdir().unwrap();
+    let stop = Stop::default();
+    let soon = stop.soon.clone();
+    let listener = move |event: Event| {
+        if matches!(event, Event::Narrowing { .. }) {
+            soon.cancel();
+        }
+    };
+    let (summary, _) = reconcile::run(&pair, &request, folder.path(), listener, stop)
+        .await
+        .unwrap();
+    assert!(!summary.complete);
+    let read = lock(&world)
+        .looks
+        .iter()
+        .filter(|(at, part)| *at == "primary" && *part != Part::ALL)
+        .count();
+    assert!((1..=2).contains(&read), "{read} parts were read");
 }
