@@ -99,6 +99,20 @@ fn a_budget_is_printed_and_one_that_is_none_is_refused() {
 }
 
 #[test]
+fn reads_at_one_site_are_printed_and_those_at_no_site_are_refused() {
+    let with = |reads: &str| format!("{GOOD}[defaults.reconcile]\nparallel_at = {{ {reads} }}\n");
+    let printed = print(&with("usw2 = 1")).expect(0).stdout;
+    assert!(printed.contains("[defaults.reconcile.parallel_at]\nusw2 = 1\n"), "{printed}");
+    assert_eq!(print(&printed).expect(0).stdout, printed);
+    refused(
+        &with("usw9 = 1"),
+        "18:17",
+        &["unknown site `usw9`", "did you mean `usw2`?"],
+    );
+    refused(&with("usw2 = 0"), "18:24", &["nonzero"]);
+}
+
+#[test]
 fn an_unknown_store_is_named() {
     refused(
         &GOOD.replace("[dataset.pay.aurora]", "[dataset.pay.arora]"),

@@ -238,9 +238,16 @@ impl OneEnd {
             let rows = u32::try_from(rows).unwrap_or(u32::MAX);
             world.takes.map(|takes| takes(self.side(), mode) * rows)
         };
+        let at = usize::from(self.is_secondary());
+        {
+            let world = &mut lock(&self.world);
+            world.reads_now[at] += 1;
+            world.reads_at_once[at] = world.reads_at_once[at].max(world.reads_now[at]);
+        }
         if let Some(pause) = pause {
             tokio::time::sleep(pause).await;
         }
+        lock(&self.world).reads_now[at] -= 1;
     }
 
     /// Remembers a look at a part, or cancels it.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reconcile::{ChunkState, DigestChoice, Event, Pair, Request, Stop};
+use reconcile::{ChunkState, DigestChoice, Event, Pair, ReadsInFlight, Request, Stop};
 use stores::{DigestMode, Part, Relation};
 use tokio::time::Instant;
 
@@ -291,4 +291,21 @@ async fn a_chunk_that_has_not_begun_to_read_is_none_that_comes_to_its_end() {
         .filter(|(at, part)| *at == "primary" && *part != Part::ALL)
         .count();
     assert!((1..=2).contains(&read), "{read} parts were read");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_side_that_bears_fewer_reads_gets_no_more() {
+    let world = world([]);
+    lock(&world).takes = Some(|_, _| Duration::from_millis(10));
+    let pair = pair(&world, Relation::Replicating);
+    let mut request = with(&world, DigestChoice::Pushdown);
+    request.limits.rows_per_chunk = 5;
+    request.limits.chunks_in_flight = 4;
+    request.limits.reads_in_flight = ReadsInFlight {
+        primary: 4,
+        secondary: 2,
+    };
+    let outcome = run(&pair, &request).await.unwrap();
+    assert_eq!(outcome.summary.exit_code(), 0);
+    assert_eq!(lock(&world).reads_at_once, [4, 2]);
 }

@@ -149,6 +149,10 @@ pub(crate) struct World {
     pub(crate) keeps: bool,
     /// What a row takes to be hashed, by side and by who hashes it.
     pub(crate) takes: Option<fn(&'static str, DigestMode) -> Duration>,
+    /// Parts that are being digested or read now at the primary and at the secondary.
+    pub(crate) reads_now: [usize; 2],
+    /// The most that there ever were.
+    pub(crate) reads_at_once: [usize; 2],
     /// Parts that were digested or read, by side.
     pub(crate) looks: Vec<(&'static str, Part)>,
     /// Readings of keys and fences, in their order.
@@ -198,6 +202,8 @@ impl World {
             load_asked: 0,
             keeps: false,
             takes: None,
+            reads_now: [0; 2],
+            reads_at_once: [0; 2],
             looks: Vec::new(),
             calls: Vec::new(),
             seeds: BTreeSet::new(),

@@ -20,7 +20,7 @@ use super::table::Table;
 use crate::{ChunkDigest, DigestMode, KeptRows, KeyPart, Recipe, Result, RowDigest, RowHasher, StoreError, Trouble};
 
 /// Bytes that are hashed at a time. One batch is hashed while the next one comes.
-const BATCH_BYTES: usize = 256 << 10;
+const BATCH_BYTES: usize = 128 << 10;
 /// Columns of one key.
 const KEY_COLUMNS_MAX: usize = 32;
 
