@@ -53,7 +53,7 @@ impl Default for Pace {
             digest: DigestChoice::Auto,
             measured_rows_min: 200_000,
             chunk_target: Duration::from_millis(500),
-            rows_per_chunk_max: 100_000,
+            rows_per_chunk_max: 50_000,
             keep_bytes_max: 8 << 20,
             rows_per_second: None,
             max_lag: None,
