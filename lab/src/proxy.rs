@@ -1,8 +1,8 @@
 //! A TCP relay on loopback that can be cut: at once, after a number of bytes, or by silence.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -74,7 +74,7 @@ impl Network {
         listener.set_nonblocking(true)?;
         let port = listener.local_addr()?.port();
         let shared = Arc::new(Shared {
-            target: (Ipv4Addr::LOCALHOST, target_port).into(),
+            target_port: AtomicU16::new(target_port),
             line: watch::Sender::new(Line::Open),
             allowance_bytes: AtomicU64::new(UNLIMITED),
             carried_bytes: AtomicU64::new(0),
@@ -97,7 +97,8 @@ impl Drop for Network {
 
 #[derive(Debug)]
 struct Shared {
-    target: SocketAddr,
+    /// Of the server that the next connection is led to.
+    target_port: AtomicU16,
     line: watch::Sender<Line>,
     /// Bytes from the server that may still pass.
     allowance_bytes: AtomicU64,
@@ -139,6 +140,11 @@ impl Proxy {
     pub fn restore(&self) {
         self.shared.allowance_bytes.store(UNLIMITED, Ordering::SeqCst);
         self.shared.line.send_replace(Line::Open);
+    }
+
+    /// Leads every new connection to another port of this machine, as an endpoint does after a failover. Those that stand stay.
+    pub fn lead_to(&self, target_port: u16) {
+        self.shared.target_port.store(target_port, Ordering::SeqCst);
     }
 
     /// Whether the line is cut, by [`cut`](Self::cut) or because [`cut_after`](Self::cut_after) has been reached.
@@ -203,7 +209,8 @@ async fn carry(client: TcpStream, shared: &Shared) {
         let _sender_gone = line.wait_for(|line| *line == Line::Cut).await;
     };
     let relay = async {
-        let server = tokio::time::timeout(CONNECT_PATIENCE, TcpStream::connect(shared.target)).await;
+        let target = (Ipv4Addr::LOCALHOST, shared.target_port.load(Ordering::SeqCst));
+        let server = tokio::time::timeout(CONNECT_PATIENCE, TcpStream::connect(target)).await;
         let Ok(Ok(server)) = server else { return };
         // Acknowledgements that wait for company would add to the lag that is measured.
         let _kept_slow = (client.set_nodelay(true), server.set_nodelay(true));

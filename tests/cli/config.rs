@@ -102,7 +102,10 @@ fn a_budget_is_printed_and_one_that_is_none_is_refused() {
 fn reads_at_one_site_are_printed_and_those_at_no_site_are_refused() {
     let with = |reads: &str| format!("{GOOD}[defaults.reconcile]\nparallel_at = {{ {reads} }}\n");
     let printed = print(&with("usw2 = 1")).expect(0).stdout;
-    assert!(printed.contains("[defaults.reconcile.parallel_at]\nusw2 = 1\n"), "{printed}");
+    assert!(
+        printed.contains("[defaults.reconcile.parallel_at]\nusw2 = 1\n"),
+        "{printed}"
+    );
     assert_eq!(print(&printed).expect(0).stdout, printed);
     refused(
         &with("usw9 = 1"),

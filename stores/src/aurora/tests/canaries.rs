@@ -307,6 +307,22 @@ async fn a_cut_connection_is_opened_again() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_leads_to_another_server_is_asked_again_though_the_connection_stands() {
+    let two = Two::start().await;
+    // To a server that takes no writes any more: what an old primary is after a failover.
+    let proxy = two.pair.proxy_to(two.pair.standby()).unwrap();
+    let mut config = two.config.clone();
+    let through = format!("postgresql://driftline@127.0.0.1:{}/app", proxy.port());
+    config.sites.get_mut("use1").unwrap().writer = through.parse().unwrap();
+    let connection = Connection::new(&config, "use1", Endpoint::Writer).unwrap();
+    let outcome = connection.canary_writer.write(&canary(1)).await;
+    assert!(matches!(outcome, WriteOutcome::Failed(_)), "{outcome:?}");
+    proxy.lead_to(two.pair.primary().port());
+    acknowledged(&connection, 2).await;
+    assert_eq!(newest(&two.at("use1")).await, Some(2));
+}
+
+#[tokio::test]
 async fn a_standby_takes_no_canaries_until_it_is_promoted() {
     let two = Two::start().await;
     let standby = two.at("usw2");
