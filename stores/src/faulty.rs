@@ -38,7 +38,7 @@ pub enum Call {
     Recipe,
     /// [`Ranged::known_answer`] and [`Scanned::known_answer`].
     KnownAnswer,
-    /// [`Ranged::split`], [`Ranged::middle`] and [`Ranged::serves`].
+    /// [`Ranged::split`], [`Ranged::cut`] and [`Ranged::serves`].
     Split,
     /// [`Ranged::moment`].
     Moment,
