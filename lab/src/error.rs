@@ -119,6 +119,11 @@ pub enum LabError {
 }
 
 impl LabError {
+    /// Whether a server ended because somebody else listens on its port: another port may do.
+    pub(crate) fn is_port_taken(&self) -> bool {
+        matches!(self, Self::Ended { log_tail, .. } if log_tail.contains("Address already in use"))
+    }
+
     pub(crate) fn folder(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Folder { action, path, source }

@@ -201,7 +201,7 @@ impl Process {
         let folder = tokio::task::spawn_blocking(|| LabFolder::create(None, Account::ourselves()))
             .await
             .map_err(|error| failed("make a folder", error))??;
-        let api = free_port();
+        let api = free_port()?;
         let log = folder.path().join("toxiproxy.log");
         let output = File::create(&log).map_err(LabError::folder("create", &log))?;
         let errors = output.try_clone().map_err(LabError::folder("open", &log))?;

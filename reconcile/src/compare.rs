@@ -329,8 +329,14 @@ impl Comparison<'_> {
                 kept: rows.as_ref(),
             };
             let found_here = {
-                let _primary = self.gates.enter(Side::Primary, self.limits).await;
-                let _secondary = self.gates.enter(Side::Secondary, self.limits).await;
+                // Rows that were kept are joined here, and neither side is asked for anything.
+                let _entered = match &rows {
+                    Some(_) => None,
+                    None => Some((
+                        self.gates.enter(Side::Primary, self.limits).await,
+                        self.gates.enter(Side::Secondary, self.limits).await,
+                    )),
+                };
                 passes.next(sides, self.limits).await
             };
             let candidates = match found_here {

@@ -3,7 +3,7 @@
 //! A listing sends every row of what it lists. Where few rows differ, they lie in few of the chunk's sub-ranges, and the digests of all of
 //! them come in one round from each side: only those that differ are listed then.
 
-use stores::{ChunkDigest, Collection, End, Key, KeyRange, Part, Result};
+use stores::{ChunkDigest, Collection, End, KeyRange, Part, Result, StoreError};
 
 use crate::compare::{Comparison, Stop};
 use crate::retry::asked;
@@ -27,9 +27,12 @@ impl Comparison<'_> {
             self.digests(Side::Primary, (&self.pair.primary, self.primary), &parts),
             self.digests(Side::Secondary, (&self.pair.secondary, self.secondary), &parts)
         );
-        // What does not come now is listed with all the rest: a listing that fails says why.
-        let (Ok(primary), Ok(secondary)) = (primary, secondary) else {
-            return Ok(all());
+        let (primary, secondary) = match (primary, secondary) {
+            (Ok(primary), Ok(secondary)) => (primary, secondary),
+            (Err(error), _) | (_, Err(error)) => {
+                self.lists_all(chunk, &error);
+                return Ok(all());
+            }
         };
         self.still_apart().await?;
         // Digests of two instants may be equal although the rows never were.
@@ -63,8 +66,23 @@ impl Comparison<'_> {
         };
         let site = &self.pair.primary.site;
         let cuts = asked(self.limits, site, || ranged.cut(self.primary, range, pieces)).await;
-        let cuts: Vec<Key> = cuts.0.unwrap_or_default();
-        range.cut(&cuts)
+        match cuts.0 {
+            Ok(cuts) => range.cut(&cuts),
+            Err(error) => {
+                self.lists_all(chunk, &error);
+                Vec::new()
+            }
+        }
+    }
+
+    /// What does not come now is listed with all the rest: a listing that fails, too, fails the chunk.
+    fn lists_all(&self, chunk: &Chunk, error: &StoreError) {
+        tracing::warn!(
+            collection = self.name,
+            chunk = chunk.chunk_id,
+            %error,
+            "its sub-ranges cannot be told apart; all of the chunk is listed"
+        );
     }
 
     async fn digests(
@@ -104,6 +122,8 @@ fn joined(ranges: Vec<KeyRange>) -> Vec<KeyRange> {
 
 #[cfg(test)]
 mod tests {
+    use stores::Key;
+
     use super::*;
 
     fn range(lower: i64, upper: i64) -> KeyRange {

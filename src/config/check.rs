@@ -42,14 +42,7 @@ pub(super) fn whole(config: &Config, spans: &Spans<'_>) -> Result<(), ConfigErro
         }
     }
     for site in config.defaults.reconcile.parallel_at.keys() {
-        if !config.site.contains_key(site) {
-            return Err(spans
-                .fault_at_key(
-                    &["defaults", "reconcile", "parallel_at", site],
-                    format!("unknown site `{site}`"),
-                )
-                .suggest(site, config.site.keys().map(String::as_str)));
-        }
+        key_is_site(config, spans, &["defaults", "reconcile", "parallel_at"], site)?;
     }
     budget(config, spans)?;
     two_clocks(config, spans)?;
@@ -67,6 +60,16 @@ fn site_exists(config: &Config, spans: &Spans<'_>, path: &[&str], site: &str) ->
     Err(fault.suggest(site, config.site.keys().map(String::as_str)))
 }
 
+/// The key `site` of the table at `path` names a site.
+fn key_is_site(config: &Config, spans: &Spans<'_>, path: &[&str], site: &str) -> Result<(), ConfigError> {
+    if config.site.contains_key(site) {
+        return Ok(());
+    }
+    Err(spans
+        .fault_at_key(&[path, &[site]].concat(), format!("unknown site `{site}`"))
+        .suggest(site, config.site.keys().map(String::as_str)))
+}
+
 fn connection_sites(
     config: &Config,
     spans: &Spans<'_>,
@@ -76,12 +79,7 @@ fn connection_sites(
     let base = ["connection", name, connection.store()];
     let sites = connection.sites();
     for site in &sites {
-        if !config.site.contains_key(*site) {
-            let path = [&base[..], &["sites", site]].concat();
-            return Err(spans
-                .fault_at_key(&path, format!("unknown site `{site}`"))
-                .suggest(site, config.site.keys().map(String::as_str)));
-        }
+        key_is_site(config, spans, &[&base[..], &["sites"]].concat(), site)?;
     }
     let checked = match connection {
         Connection::Aurora(aurora) => aurora.check(),
@@ -242,11 +240,8 @@ fn own_sites(
     for (index, named) in sites.iter().enumerate() {
         let Some(named) = named else { continue };
         let index = index.to_string();
-        if let Some(site) = named.iter().find(|site| !config.site.contains_key(**site)) {
-            let path = [&path[..], &[&index, site]].concat();
-            return Err(spans
-                .fault_at_key(&path, format!("unknown site `{site}`"))
-                .suggest(site, config.site.keys().map(String::as_str)));
+        for site in named {
+            key_is_site(config, spans, &[&path[..], &[&index]].concat(), site)?;
         }
         if !writers.iter().any(|writer| named.contains(&writer.as_str())) {
             let path = [&path[..], &[&index]].concat();

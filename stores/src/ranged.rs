@@ -28,11 +28,7 @@ pub trait Ranged: std::fmt::Debug + Send + Sync + 'static {
 
     /// [`Ranged::digest`] of each of these parts, in their order; in one request where the store can.
     async fn digests(&self, collection: &Collection, recipe: &Recipe, parts: &[Part]) -> Result<Vec<ChunkDigest>> {
-        let mut digests = Vec::with_capacity(parts.len());
-        for part in parts {
-            digests.push(self.digest(collection, recipe, part).await?);
-        }
-        Ok(digests)
+        one_by_one(self, collection, recipe, parts).await
     }
 
     /// Key and digest of each row of one part, read in one snapshot, in no order that may be trusted.
@@ -67,4 +63,18 @@ pub trait Ranged: std::fmt::Debug + Send + Sync + 'static {
         let _ = (collection, recipe, boundaries);
         Ok(())
     }
+}
+
+/// [`Ranged::digests`], a request for each part.
+pub(crate) async fn one_by_one<R: Ranged + ?Sized>(
+    ranged: &R,
+    collection: &Collection,
+    recipe: &Recipe,
+    parts: &[Part],
+) -> Result<Vec<ChunkDigest>> {
+    let mut digests = Vec::with_capacity(parts.len());
+    for part in parts {
+        digests.push(ranged.digest(collection, recipe, part).await?);
+    }
+    Ok(digests)
 }

@@ -105,11 +105,7 @@ impl Server {
         let mut starts = 1;
         loop {
             match Self::try_local(name, folder).await {
-                Err(LabError::Ended { log_tail, .. })
-                    if starts < STARTS && log_tail.contains("Address already in use") =>
-                {
-                    starts += 1;
-                }
+                Err(error) if starts < STARTS && error.is_port_taken() => starts += 1,
                 result => return result,
             }
         }
@@ -118,7 +114,7 @@ impl Server {
     async fn try_local(name: &str, folder: &LabFolder) -> Result<Self, LabError> {
         let installed = installed()?;
         let log = folder.path().join(format!("{name}.log"));
-        let port = free_port();
+        let port = free_port()?;
         let output = File::create(&log).map_err(LabError::folder("create", &log))?;
         let errors = output.try_clone().map_err(LabError::folder("open", &log))?;
         let mut child = command(&installed, port)

@@ -61,14 +61,14 @@ struct Ports {
 
 impl Ports {
     /// Four that are free now.
-    fn draw() -> Self {
-        let [plain, controller, secure, behind] = free_ports();
-        Self {
+    fn draw() -> Result<Self, LabError> {
+        let [plain, controller, secure, behind] = free_ports()?;
+        Ok(Self {
             plain,
             controller,
             secure,
             behind,
-        }
+        })
     }
 }
 
@@ -92,11 +92,7 @@ impl KafkaServer {
         let mut tries = 1;
         loop {
             match Self::try_start(name, folder, proxy, tries) {
-                Err(LabError::Ended { log_tail, .. })
-                    if tries < STARTS && log_tail.contains("Address already in use") =>
-                {
-                    tries += 1;
-                }
+                Err(error) if tries < STARTS && error.is_port_taken() => tries += 1,
                 result => return result,
             }
         }
@@ -105,7 +101,7 @@ impl KafkaServer {
     fn try_start(name: &str, folder: &Arc<LabFolder>, proxy: Option<u16>, tries: usize) -> Result<Self, LabError> {
         let home = folder.path().join(format!("{name}-{tries}"));
         fs::create_dir(&home).map_err(LabError::folder("create", &home))?;
-        let ports = Ports::draw();
+        let ports = Ports::draw()?;
         let certificates = certificates::issue()?;
         let ca_file = home.join("ca.pem");
         let store = [&certificates.server_key, &certificates.server, &certificates.authority]

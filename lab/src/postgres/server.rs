@@ -399,14 +399,13 @@ impl Server {
     pub(crate) fn first_start(&self) -> Result<(), LabError> {
         let mut state = self.state();
         for attempt in 1..=FIRST_STARTS {
-            state.port = free_port();
+            state.port = free_port()?;
             match Postmaster::start(&self.launch(state.port), &self.site.folder) {
                 Ok(postmaster) => {
                     state.postmaster = Some(postmaster);
                     return Ok(());
                 }
-                Err(LabError::Ended { log_tail, .. })
-                    if attempt < FIRST_STARTS && log_tail.contains("Address already in use") => {}
+                Err(error) if attempt < FIRST_STARTS && error.is_port_taken() => {}
                 Err(error) => return Err(error),
             }
         }

@@ -234,7 +234,7 @@ async fn try_server(
     name: &str,
     region: &'static str,
 ) -> Result<MinioServer, LabError> {
-    let port = free_port();
+    let port = free_port()?;
     let log = folder.path().join(format!("{name}.log"));
     let output = File::create(&log).map_err(LabError::folder("create", &log))?;
     let errors = output.try_clone().map_err(LabError::folder("open", &log))?;

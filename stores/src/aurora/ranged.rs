@@ -11,6 +11,7 @@ use super::session::Lease;
 use super::shape::VALUE_BYTES_MAX;
 use super::table::{Table, TableKind};
 use super::tables::Tables;
+use crate::ranged::one_by_one;
 use crate::{
     ChunkDigest, Collection, DigestMode, Kept, KeptRows, Key, KeyRange, Listing, Part, Ranged, Recipe, Result,
     RowDigest, StoreError,
@@ -149,14 +150,11 @@ impl Ranged for Tables {
     }
 
     async fn digests(&self, collection: &Collection, recipe: &Recipe, parts: &[Part]) -> Result<Vec<ChunkDigest>> {
+        if recipe.mode == DigestMode::Client {
+            return one_by_one(self, collection, recipe, parts).await;
+        }
         let tried = format!("digest {} in {} parts", collection.name, parts.len());
         let mut digests = Vec::with_capacity(parts.len());
-        if recipe.mode == DigestMode::Client {
-            for part in parts {
-                digests.push(self.digest(collection, recipe, part).await?);
-            }
-            return Ok(digests);
-        }
         let lease = self.lease().await?;
         let table = self.table(&lease, collection, &tried).await?;
         for parts in parts.chunks(PARTS_PER_STATEMENT) {

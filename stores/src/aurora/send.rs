@@ -197,25 +197,19 @@ pub(crate) fn sent(hashed: Hashed<'_>, seed: u64) -> Sent {
     } else {
         full.clone()
     };
-    match (is_wide(shape, &value), condensed(shape, &value, seed)) {
-        (None, _) => Sent {
-            form: full,
-            field,
-            unfit: None,
-            condensed: None,
-        },
-        (Some(wide), None) => Sent {
-            form: full,
-            field,
-            unfit: Some(wide),
-            condensed: None,
-        },
-        (Some(wide), Some(short)) => Sent {
-            form: format!("case when {wide} then {short} else {full} end"),
-            field,
-            unfit: None,
-            condensed: Some(wide),
-        },
+    let (form, unfit, condensed) = match (is_wide(shape, &value), condensed(shape, &value, seed)) {
+        (None, _) => (full, None, None),
+        (Some(wide), None) => (full, Some(wide), None),
+        (Some(wide), Some(short)) => {
+            let either = format!("case when {wide} then {short} else {full} end");
+            (either, None, Some(wide))
+        }
+    };
+    Sent {
+        form,
+        field,
+        unfit,
+        condensed,
     }
 }
 

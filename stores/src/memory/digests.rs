@@ -61,9 +61,7 @@ impl Ranged for Handle {
             let table = table(state.log.side(side), &collection.name, "cut a range")?;
             let part = Part::Range(range.clone());
             let keys: Vec<&Key> = table.part(&part).map(|(key, _)| key).collect();
-            let pieces = usize::try_from(pieces)
-                .unwrap_or(usize::MAX)
-                .clamp(1, keys.len().max(1));
+            let pieces = usize::try_from(pieces).unwrap_or(usize::MAX).min(keys.len());
             Ok((1..pieces)
                 .map(|piece| keys[piece * keys.len() / pieces].clone())
                 .collect())

@@ -282,10 +282,7 @@ async fn a_commit_that_waits_for_a_synchronous_standby_is_unknown_and_happened()
 async fn a_cut_connection_is_opened_again() {
     let two = Two::start().await;
     let proxy = two.pair.proxy_to(two.pair.primary()).unwrap();
-    let mut config = two.config.clone();
-    let through = format!("postgresql://driftline@127.0.0.1:{}/app", proxy.port());
-    config.sites.get_mut("use1").unwrap().writer = through.parse().unwrap();
-    let connection = Connection::new(&config, "use1", Endpoint::Writer).unwrap();
+    let connection = Connection::new(&two.behind(&proxy), "use1", Endpoint::Writer).unwrap();
     acknowledged(&connection, 1).await;
     assert_eq!(newest(&connection).await, Some(1));
     proxy.cut();
@@ -311,10 +308,7 @@ async fn an_endpoint_that_leads_to_another_server_is_asked_again_though_the_conn
     let two = Two::start().await;
     // To a server that takes no writes any more: what an old primary is after a failover.
     let proxy = two.pair.proxy_to(two.pair.standby()).unwrap();
-    let mut config = two.config.clone();
-    let through = format!("postgresql://driftline@127.0.0.1:{}/app", proxy.port());
-    config.sites.get_mut("use1").unwrap().writer = through.parse().unwrap();
-    let connection = Connection::new(&config, "use1", Endpoint::Writer).unwrap();
+    let connection = Connection::new(&two.behind(&proxy), "use1", Endpoint::Writer).unwrap();
     let outcome = connection.canary_writer.write(&canary(1)).await;
     assert!(matches!(outcome, WriteOutcome::Failed(_)), "{outcome:?}");
     proxy.lead_to(two.pair.primary().port());

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lab::{PgOptions, PgPair, PgServer};
+use lab::{PgOptions, PgPair, PgServer, Proxy};
 use tokio::time::{Instant, sleep};
 
 use crate::aurora::pins::Purpose;
@@ -165,6 +165,14 @@ impl Two {
             (standby.value("postgres", &applied).await.unwrap().as_deref() == Some("true")).then_some(())
         })
         .await;
+    }
+
+    /// The configuration in which `use1` is reached through `proxy`.
+    pub(super) fn behind(&self, proxy: &Proxy) -> Config {
+        let mut config = self.config.clone();
+        let through = format!("postgresql://driftline@127.0.0.1:{}/app", proxy.port());
+        config.sites.get_mut("use1").unwrap().writer = through.parse().unwrap();
+        config
     }
 
     pub(super) fn at(&self, site: &str) -> Connection {

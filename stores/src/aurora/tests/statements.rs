@@ -134,10 +134,7 @@ async fn a_recovery_conflict_is_worth_another_try() {
 async fn a_cut_connection_is_worth_another_try() {
     let two = Two::start().await;
     let proxy = two.pair.proxy_to(two.pair.primary()).unwrap();
-    let mut config = two.config.clone();
-    let through = format!("postgresql://driftline@127.0.0.1:{}/app", proxy.port());
-    config.sites.get_mut("use1").unwrap().writer = through.parse().unwrap();
-    let sessions = sessions(&config, "use1", 1);
+    let sessions = sessions(&two.behind(&proxy), "use1", 1);
     let lease = sessions.lease().await.unwrap();
     let statement = lease.batch_execute("select pg_sleep(20)");
     let cut = async {
