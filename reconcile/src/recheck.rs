@@ -2,7 +2,8 @@
 //!
 //! With a fence, one recheck reads the primary with the version of each row, *then* takes a point, waits until the secondary has passed
 //! it, reads the secondary, and reads the primary again. Reading the same difference twice behind one fence is not enough: rows
-//! in flight pass that test. Without a fence both sides are read twice, apart in time.
+//! in flight pass that test. Without a fence both sides are read twice, apart in time. The last readings of one recheck are the first of the
+//! next one: each still has its own point, or its own stretch of time, between the readings that it compares.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use crate::link::Link;
 use crate::narrow::Candidate;
 use crate::progress::Listener;
 use crate::retry::{asked, passed};
-use crate::vote::{Bracket, Decision, Difference, Streak, Vote, judge};
+use crate::vote::{Begun, Bracket, Decision, Difference, Streak, Vote, judge};
 use crate::{FenceKind, Limits, Pair, State};
 
 /// After a fence has timed out, the following ones of the run wait for this part of the patience only, until one is passed: a dead
@@ -107,16 +108,23 @@ impl Recheck<'_> {
                 .for_each(|key| key.missed("this store cannot compare two readings"));
             return open.into_iter().map(Open::undecided).collect();
         };
+        // What ends one bracket begins the next one, unless there is a pause between them.
+        let mut begun = None;
         for round in 0..self.limits.rounds_max {
             if open.is_empty() {
                 break;
             }
             if round > 0 && open.iter().any(|key| !key.undecided.is_empty()) {
                 tokio::time::sleep(self.limits.round_pause.mul_f64(rand::random_range(0.0..=1.0))).await;
+                begun = None;
             }
             let keys: Vec<Key> = open.iter().map(|key| key.candidate.key.clone()).collect();
-            match self.bracket(&keys, listener).await {
-                Ok(bracket) => open = self.settle(compare.as_ref(), open, &bracket, &mut decided),
+            match self.bracket(&keys, begun.take(), listener).await {
+                Ok(bracket) => {
+                    let kept;
+                    (open, kept) = self.settle(compare.as_ref(), open, &bracket, &mut decided);
+                    begun = Some(bracket.next(&kept));
+                }
                 Err(Broken::Again(reason)) => open.iter_mut().for_each(|key| key.missed(&reason)),
                 Err(Broken::GiveUp(reason)) => {
                     open.iter_mut().for_each(|key| key.missed(&reason));
@@ -128,17 +136,17 @@ impl Recheck<'_> {
         decided
     }
 
-    /// Takes the votes of one bracket; gives back the keys that are still open.
+    /// Takes the votes of one bracket; gives back the keys that are still open, and which of the bracket's they were.
     fn settle(
         &self,
         compare: &dyn Compare,
         open: Vec<Open>,
         bracket: &Bracket,
         decided: &mut Vec<Decided>,
-    ) -> Vec<Open> {
+    ) -> (Vec<Open>, Vec<usize>) {
         let now_us = crate::now_us();
         let is_fenced = bracket.secondary_before.is_none();
-        let mut still_open = Vec::new();
+        let (mut still_open, mut kept) = (Vec::new(), Vec::new());
         for (index, mut key) in open.into_iter().enumerate() {
             let vote = judge(compare, &self.recipe.columns, bracket, index);
             match key.take(
@@ -149,26 +157,29 @@ impl Recheck<'_> {
                 now_us,
             ) {
                 Some(state) => decided.push(key.decided(state)),
-                None => still_open.push(key),
+                None => {
+                    still_open.push(key);
+                    kept.push(index);
+                }
             }
         }
-        still_open
+        (still_open, kept)
     }
 
-    async fn bracket(&self, keys: &[Key], listener: Listener<'_>) -> Result<Bracket, Broken> {
+    async fn bracket(&self, keys: &[Key], begun: Option<Begun>, listener: Listener<'_>) -> Result<Bracket, Broken> {
         match (self.pair.fence, self.pair.relation) {
-            (FenceKind::Lsn | FenceKind::Canary, Relation::Replicating) => self.fenced(keys, listener).await,
-            (FenceKind::Time, Relation::Replicating) => self.timed(keys).await,
+            (FenceKind::Lsn | FenceKind::Canary, Relation::Replicating) => self.fenced(keys, begun, listener).await,
+            (FenceKind::Time, Relation::Replicating) => self.timed(keys, begun).await,
             (FenceKind::None, Relation::Replicating) => Err(Broken::GiveUp(
                 "no fence is available for this replicating pair: a difference could be in flight only".to_owned(),
             )),
-            (_, Relation::Independent) => self.unfenced(keys).await,
+            (_, Relation::Independent) => self.unfenced(keys, begun).await,
             (_, Relation::Frozen) => Err(Broken::GiveUp("a frozen copy cannot be read again".to_owned())),
         }
     }
 
-    async fn fenced(&self, keys: &[Key], listener: Listener<'_>) -> Result<Bracket, Broken> {
-        let first = self.read(&self.pair.primary, self.primary, keys).await?;
+    async fn fenced(&self, keys: &[Key], begun: Option<Begun>, listener: Listener<'_>) -> Result<Bracket, Broken> {
+        let first = self.first(keys, begun).await?;
         let point = self.point().await?;
         self.pass(point).await?;
         let secondary = self.read(&self.pair.secondary, self.secondary, keys).await?;
@@ -209,8 +220,8 @@ impl Recheck<'_> {
     ///
     /// A store that needs this fence may keep no versions: a row that comes and goes, or a value that swings, would be the same before and
     /// behind the wait. So the primary is looked at in between too, at instants that nobody can keep in step with.
-    async fn timed(&self, keys: &[Key]) -> Result<Bracket, Broken> {
-        let first = self.read(&self.pair.primary, self.primary, keys).await?;
+    async fn timed(&self, keys: &[Key], begun: Option<Begun>) -> Result<Bracket, Broken> {
+        let first = self.first(keys, begun).await?;
         let point = self.told_point().await;
         let mut between = Vec::with_capacity(LOOKS_BETWEEN);
         let mut left = self.limits.time_fence;
@@ -307,9 +318,17 @@ impl Recheck<'_> {
         }
     }
 
-    async fn unfenced(&self, keys: &[Key]) -> Result<Bracket, Broken> {
-        let first = self.read(&self.pair.primary, self.primary, keys).await?;
-        let before = self.read(&self.pair.secondary, self.secondary, keys).await?;
+    async fn unfenced(&self, keys: &[Key], begun: Option<Begun>) -> Result<Bracket, Broken> {
+        let (first, before) = match begun {
+            Some(Begun {
+                primary,
+                secondary: Some(secondary),
+            }) => (primary, secondary),
+            _ => (
+                self.read(&self.pair.primary, self.primary, keys).await?,
+                self.read(&self.pair.secondary, self.secondary, keys).await?,
+            ),
+        };
         tokio::time::sleep(self.limits.unfenced_gap).await;
         let again = self.read(&self.pair.primary, self.primary, keys).await?;
         let secondary = self.read(&self.pair.secondary, self.secondary, keys).await?;
@@ -328,6 +347,13 @@ impl Recheck<'_> {
             secondary,
             again,
         })
+    }
+
+    async fn first(&self, keys: &[Key], begun: Option<Begun>) -> Result<Readings, Broken> {
+        match begun {
+            Some(begun) => Ok(begun.primary),
+            None => self.read(&self.pair.primary, self.primary, keys).await,
+        }
     }
 
     async fn point(&self) -> Result<Position, Broken> {

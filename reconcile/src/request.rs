@@ -214,7 +214,7 @@ impl Default for Limits {
             chunks_in_flight: 4,
             reads_in_flight: ReadsInFlight::default(),
             // Most of a recheck is waiting, for a fence or for time to pass: nothing is held at a server meanwhile.
-            recheck_batches_in_flight: 4,
+            recheck_batches_in_flight: 8,
             attempts_max: 4,
             backoff: Duration::from_millis(100),
             answer_patience: Duration::from_secs(75),

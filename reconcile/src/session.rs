@@ -30,7 +30,7 @@ use crate::workplace::Workplace;
 use crate::{FenceKind, KeySecret, Pair, ReconcileError, Request, Side, schema};
 
 /// Chunks that are open for each one that may read: the others wait for their rechecks.
-const CHUNKS_FOR_ONE_THAT_READS: usize = 2;
+const CHUNKS_FOR_ONE_THAT_READS: usize = 3;
 
 /// How a run is asked to end before it is complete.
 #[derive(Debug, Clone, Default)]

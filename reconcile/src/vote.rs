@@ -17,6 +17,28 @@ pub(crate) struct Bracket {
     pub(crate) again: Readings,
 }
 
+/// The readings with which the next bracket begins.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    pub(crate) primary: Readings,
+    /// Only where both sides are bracketed.
+    pub(crate) secondary: Option<Readings>,
+}
+
+impl Bracket {
+    /// The last readings, of the keys at these places only.
+    pub(crate) fn next(self, kept: &[usize]) -> Begun {
+        let of = |readings: Readings| Readings {
+            rows: kept.iter().map(|index| readings.rows[*index].clone()).collect(),
+            ..readings
+        };
+        Begun {
+            primary: of(self.again),
+            secondary: self.secondary_before.is_some().then(|| of(self.secondary)),
+        }
+    }
+}
+
 /// What a bracket says of one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Vote {

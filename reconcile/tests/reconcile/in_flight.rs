@@ -213,7 +213,8 @@ async fn each_vote_has_a_fence_of_its_own_between_its_readings() {
     assert_eq!(outcome.confirmed().len(), 1);
     // The first bracket is thrown away: the link is proved behind it.
     let bracket = ["read primary", "point", "wait", "read secondary", "read primary"];
-    assert_eq!(lock(&world).calls, [bracket; 3].concat());
+    let begun = &bracket[1..]; // with the last reading of the one before
+    assert_eq!(lock(&world).calls, [&bracket, &bracket, begun].concat());
 
     let world = World::new((0..30).map(|key| (key, key))).share();
     lock(&world).secondary.rows.remove(&3);
@@ -221,5 +222,6 @@ async fn each_vote_has_a_fence_of_its_own_between_its_readings() {
         .await
         .unwrap();
     let bracket = ["read primary", "read secondary", "read primary", "read secondary"];
-    assert_eq!(lock(&world).calls, [bracket; 2].concat());
+    let begun = &bracket[2..];
+    assert_eq!(lock(&world).calls, [&bracket, begun].concat());
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reconcile::{ChunkState, DigestChoice, Event, Pair, ReadsInFlight, Request, Stop};
+use reconcile::{ChunkState, DigestChoice, Event, FenceKind, Pair, ReadsInFlight, Request, Stop};
 use stores::{DigestMode, Part, Relation};
 use tokio::time::Instant;
 
@@ -169,16 +169,42 @@ async fn no_chunk_begins_while_the_secondary_is_behind_or_does_not_tell() {
     let world = world([]);
     let mut request = with(&world, DigestChoice::Auto);
     request.limits.pace.max_lag = Some(Duration::from_secs(10));
-    for (lag_us, relation, code) in [
-        (Some(9_000_000), Relation::Replicating, 0),
-        (Some(11_000_000), Relation::Replicating, 3),
-        (None, Relation::Replicating, 3),
-        (None, Relation::Independent, 0),
+    let passes = lock(&world).wait_steps;
+    for (lag_us, wait_steps, relation, code) in [
+        (Some(9_000_000), 0, Relation::Replicating, 0),
+        (Some(11_000_000), 0, Relation::Replicating, 3),
+        (None, 0, Relation::Replicating, 3),
+        (None, 0, Relation::Independent, 0),
+        // It is seen to be there, whatever it says of itself.
+        (Some(11_000_000), passes, Relation::Replicating, 0),
+        (None, passes, Relation::Replicating, 0),
     ] {
-        lock(&world).lag_us = lag_us;
+        {
+            let mut world = lock(&world);
+            (world.lag_us, world.wait_steps) = (lag_us, wait_steps);
+        }
         let outcome = run(&pair(&world, relation), &request).await.unwrap();
-        assert_eq!(outcome.summary.exit_code(), code, "{lag_us:?} {relation:?}");
+        assert_eq!(
+            outcome.summary.exit_code(),
+            code,
+            "{lag_us:?} {wait_steps} {relation:?}"
+        );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_no_position_tells_only_the_secondary_s_own_word_counts() {
+    let world = world([]);
+    lock(&world).lag_us = None;
+    let mut request = with(&world, DigestChoice::Auto);
+    request.limits.pace.max_lag = Some(Duration::from_secs(10));
+    let by_time = Pair {
+        fence: FenceKind::Time,
+        ..pair(&world, Relation::Replicating)
+    };
+    let outcome = run(&by_time, &request).await.unwrap();
+    assert_eq!(outcome.summary.exit_code(), 3);
+    assert!(outcome.chunks().all(|chunk| chunk.error.starts_with("busy: ")));
 }
 
 /// How long a row takes at the primary and at the secondary, by who hashes it.

@@ -7,12 +7,12 @@ use super::table::Table;
 use crate::{Key, Result};
 
 /// Up to this many rows the boundaries are exact: one pass over the key's index.
-const EXACT_ROWS_MAX: u64 = 2_000_000;
+const EXACT_ROWS_MAX: u64 = 200_000;
 /// Rows in a block, where nothing was ever analysed.
 const BLOCK_ROWS_GUESS: u64 = 80;
 /// Blocks sampled for each chunk of a larger table. Where keys follow the order of blocks, chunks vary by about one part in the square
 /// root of this.
-const BLOCKS_PER_CHUNK: u64 = 5;
+const BLOCKS_PER_CHUNK: u64 = 10;
 /// Rows kept of those blocks for each chunk.
 const ROWS_PER_CHUNK: u64 = 50;
 /// Keeping fewer rows than one of so many would keep less than one row of a block.
