@@ -20,6 +20,7 @@ if [ ! -e "$python/installed" ]; then
     touch "$python/installed"
 fi
 export DRIFTLINE_BENCH_RELADIFF=$python/bin/reladiff
+export DRIFTLINE_BENCH_PG_COMPARATOR=/usr/bin/pg_comparator # of Debian's package
 
 # What is measured is built for release; what measures it, as the tests are.
 cargo build --locked --profile "$profile" --bin driftline

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what a bare Debian 12 with Rust lacks, and says what it installs. Runs as root, or through sudo.
 #   install.sh demo   what `make demo` needs: PostgreSQL 15, compilers of C and C++, the headers of OpenSSL
-#   install.sh bench  and Python, pt-heartbeat and Apache Kafka on top
+#   install.sh bench  and Python, pt-heartbeat, pg_comparator and Apache Kafka on top
 #   install.sh test   and what `make test` needs on top: Python readers of Parquet, cargo-deny, Apache Kafka, DynamoDB Local, other versions of PostgreSQL, MinIO, toxiproxy, Prometheus, chrony
 #   install.sh kafka  Apache Kafka and its mirror alone
 #   install.sh dynamodb  DynamoDB Local alone
@@ -215,7 +215,7 @@ python_parts=()
 python3 -c 'import venv, ensurepip' 2>/dev/null || python_parts=(python3 python3-venv)
 [ ${#python_parts[@]} -eq 0 ] || apt_missing "${python_parts[@]}"
 if [ "${1:-demo}" = bench ]; then
-    apt_missing percona-toolkit libdbd-pg-perl
+    apt_missing percona-toolkit libdbd-pg-perl postgresql-comparator
     install_kafka
     exit 0
 fi

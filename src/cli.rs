@@ -438,7 +438,7 @@ pub(crate) enum ConfigCommand {
 #[cfg(feature = "lab")]
 #[derive(Debug, Subcommand)]
 pub(crate) enum LabCommand {
-    /// Start a PostgreSQL primary and standby and keep them until Ctrl-C
+    /// Start a pair of each store (PostgreSQL servers; stand-ins of DynamoDB, S3 and Kafka) and keep them until Ctrl-C
     Up(LabUpArgs),
 }
 

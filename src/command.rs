@@ -66,7 +66,10 @@ pub(crate) fn dispatch(cli: Cli) -> Outcome {
         Command::Check => on_runtime(check::run(&Context::load(&global)?)),
         Command::Probe(args) => probe::run(&Context::load(&global)?, &args),
         Command::Rpo(args) => on_runtime(rpo::run(&Context::load(&global)?, &args)),
-        Command::Reconcile(command) => on_runtime(reconcile::run(&Context::load(&global)?, &command)),
+        Command::Reconcile(command) => {
+            let context = Context::load(&global)?;
+            on_worker(async move { reconcile::run(&context, &command).await })
+        }
         Command::Explain(args) => on_runtime(reconcile::explain(&Context::load(&global)?, &args)),
         Command::Event(command) => on_runtime(event::run(&Context::load(&global)?, &command)),
         Command::Gate(GateCommand::Run(args)) => gate::run(&Context::load(&global)?, &args),
@@ -76,6 +79,22 @@ pub(crate) fn dispatch(cli: Cli) -> Outcome {
         #[cfg(feature = "lab")]
         Command::Demo(args) => on_runtime(demo::run(&args)),
     }
+}
+
+/// As [`on_runtime`], and by one of the runtime's own threads: rows that a connection brings are taken by the thread that received them, and
+/// none has to be woken for each few of them.
+fn on_worker(command: impl Future<Output = Outcome> + Send + 'static) -> Outcome {
+    on_runtime(async {
+        match tokio::spawn(command).await {
+            Ok(outcome) => outcome,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(error) => Err(Failure::cannot_tell(
+                    anyhow::Error::new(error).context("the command was ended"),
+                )),
+            },
+        }
+    })
 }
 
 fn on_runtime(command: impl Future<Output = Outcome>) -> Outcome {

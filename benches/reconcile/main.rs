@@ -5,6 +5,7 @@
 
 mod bare;
 mod copies;
+mod pg_comparator;
 mod reladiff;
 mod rows;
 mod scattered;

@@ -20,17 +20,20 @@ pub(crate) struct Step {
     /// Rows that differ, all of them listed.
     pub(crate) differing: u64,
     pub(crate) driftline: Vec<Cost>,
+    /// Once each. Neither is asked for the two million: reladiff had not ended after half an hour.
     pub(crate) reladiff: Option<Vec<Cost>>,
+    pub(crate) pg_comparator: Option<Vec<Cost>>,
 }
 
 /// Promotes the standby, takes the old primary back, and compares: equal, then with ever more rows that differ.
 pub(crate) async fn run(story: &Story, rounds: u32, rows: u64, with_many: bool) -> anyhow::Result<Vec<Step>> {
+    crate::pg_comparator::prepare(story).await?;
     story.pair.promote().await?;
     story.pair.return_old_primary().await?;
-    let mut steps = vec![step(story, rounds, rows, 0).await?];
+    let mut steps = vec![beside_others(story, rounds, rows, 0).await?];
     for one_of in STEPS {
         plant(story, &format!("id % {one_of} = 0")).await?;
-        steps.push(step(story, rounds, rows, rows / one_of).await?);
+        steps.push(beside_others(story, rounds, rows, rows / one_of).await?);
     }
     if with_many && rows > MANY {
         plant(story, &format!("id <= {MANY}")).await?;
@@ -54,6 +57,14 @@ async fn plant(story: &Story, which: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+async fn beside_others(story: &Story, rounds: u32, rows: u64, differing: u64) -> anyhow::Result<Step> {
+    Ok(Step {
+        pg_comparator: crate::pg_comparator::differing(story, rows, differing).await?,
+        reladiff: crate::reladiff::differing(story, rows, differing).await?,
+        ..step(story, rounds, rows, differing).await?
+    })
+}
+
 async fn step(story: &Story, rounds: u32, rows: u64, differing: u64) -> anyhow::Result<Step> {
     let mut driftline = Vec::new();
     for round in 0..=rounds {
@@ -70,7 +81,8 @@ async fn step(story: &Story, rounds: u32, rows: u64, differing: u64) -> anyhow::
     Ok(Step {
         differing,
         driftline,
-        reladiff: crate::reladiff::differing(story, rows, differing).await?,
+        reladiff: None,
+        pg_comparator: None,
     })
 }
 

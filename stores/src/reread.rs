@@ -118,6 +118,11 @@ impl Snapshot {
         self.xmax.saturating_add_signed(ahead)
     }
 
+    /// Whether a transaction that ran in this snapshot runs in the `later` one, too.
+    pub fn runs_on(&self, later: &Self) -> bool {
+        self.running.iter().any(|xid| later.running.contains(xid))
+    }
+
     /// Whether what `xid` did is *known* to have been visible in this snapshot. Aborted transactions count as visible: their rows are
     /// never read.
     ///

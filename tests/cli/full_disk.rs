@@ -3,11 +3,14 @@
 //! A limit on the size of files stands for the full disk: the write fails in the middle of a file, as it does there. Where this account may
 //! mount one, there is a small disk, too.
 
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use crate::faults::in_mid_chunk;
+use crate::faults::{in_mid_chunk, printed};
 use crate::fixture::{DATABASE, Finished, Story, finish, parquet_files};
+use crate::mid_run::claims_nothing_false;
 
 const TABLES: &str = "create table public.orders (id bigint primary key, note text);
                       insert into public.orders select i, 'n' || i from generate_series(1, 5000) i";
@@ -109,6 +112,65 @@ async fn rows_that_cannot_be_kept_until_the_other_side_is_read_are_3() {
     let finished = with_files_of(&story, 64, &["reconcile", "run"]).expect(3);
     assert!(finished.stderr.contains("cannot be written"), "{}", finished.stderr);
     assert!(parquet_files(&story.path("out"), "runs").is_empty());
+    story.run(&["reconcile", "run"]).expect(0);
+}
+
+/// No process of the primary, and none to come, can write behind the first megabyte of a file.
+async fn fill_disk(story: &Story) {
+    let primary = story.pair.primary();
+    let backends = primary
+        .value("postgres", "select string_agg(pid::text, ' ') from pg_stat_activity")
+        .await
+        .expect("ask for processes")
+        .expect("processes");
+    let postmaster = std::fs::read_to_string(primary.data_dir().join("postmaster.pid")).expect("read the lock file");
+    // As their own account: root may have no right to in a container.
+    let account = std::fs::metadata(primary.data_dir()).expect("look at the data");
+    for pid in postmaster.lines().take(1).chain(backends.split(' ')) {
+        let limited = finish(
+            Command::new("prlimit")
+                .args(["--pid", pid, "--fsize=1048576"])
+                .uid(account.uid())
+                .gid(account.gid()),
+        );
+        // The session that listed them is gone already.
+        assert!(
+            limited.code == 0 || limited.stderr.contains("No such process"),
+            "{limited:?}"
+        );
+    }
+    let write = "select pg_logical_emit_message(false, 'lab', repeat('x', 4000000)); select pg_switch_wal(); \
+                 select pg_logical_emit_message(false, 'lab', repeat('x', 4000000)); select pg_switch_wal()";
+    let refused = primary.execute("postgres", write).await;
+    assert!(refused.is_err(), "its disk is not full");
+}
+
+/// The log of a primary cannot grow: it goes down, as PostgreSQL does then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_whose_disk_is_full_in_mid_run_is_never_equal_nor_different() {
+    let story = Story::start(
+        "create table public.orders (id bigint primary key, note text);
+         insert into public.orders select i, repeat('n', 200) || i from generate_series(1, 20000) i",
+    )
+    .await;
+    let running = in_mid_chunk(&story, "filled").await;
+    fill_disk(&story).await;
+    story.pair.resume_replay().await.expect("resume replay");
+    let code = running.end().code();
+    let result = printed(&story, "filled");
+    assert_eq!(code, Some(3), "{result}");
+    claims_nothing_false(code, &result);
+
+    // Before anything is planned, too; and with room again the whole is compared.
+    story.run(&["reconcile", "run"]).expect(3);
+    let primary = story.pair.primary();
+    primary.kill9().await.expect("end what is left of it");
+    primary.start_again().await.expect("start with room");
+    story
+        .pair
+        .wait_replayed(std::time::Duration::from_secs(60))
+        .await
+        .expect("catch up");
     story.run(&["reconcile", "run"]).expect(0);
 }
 

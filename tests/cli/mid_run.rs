@@ -25,7 +25,7 @@ fn orders(result: &Value) -> &Value {
 
 /// Nothing is claimed: no difference, and equality only where everything was read.
 #[track_caller]
-fn claims_nothing_false(code: Option<i32>, result: &Value) {
+pub(crate) fn claims_nothing_false(code: Option<i32>, result: &Value) {
     assert_eq!(result["results"][0]["confirmed"], 0, "{result}");
     assert!(matches!(code, Some(0 | 3)), "{code:?}: {result}");
     assert_eq!(result["complete"], code == Some(0), "{result}");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lab::{Pattern, Plant, Workload, WorkloadOptions, plant};
+use lab::{Pattern, PgServer, Plant, Workload, WorkloadOptions, plant};
 use reconcile::CoverageState;
 
 use crate::setup::{Copies, request, run};
@@ -111,6 +111,93 @@ async fn a_subscription_that_stands_still_verifies_nothing_that_differs() {
     copies.pair.resume().await.unwrap();
     copies.pair.wait_applied(PATIENCE).await.unwrap();
     let (_, summary) = run(&pair, &request).await;
+    assert_eq!(summary.exit_code(), 0, "{:?}", summary.coverage);
+    copies.shutdown().await;
+}
+
+/// Takes the log of a server as its synchronous standby, which writes it and never applies it. It ends with this.
+struct Receiver {
+    process: std::process::Child,
+    _folder: tempfile::TempDir,
+}
+
+impl Receiver {
+    fn start(server: &PgServer, name: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let place = format!(
+            "host=127.0.0.1 port={} user=postgres sslmode=require application_name={name}",
+            server.port()
+        );
+        let process = std::process::Command::new("/usr/lib/postgresql/15/bin/pg_receivewal")
+            .args(["--synchronous", "--no-loop", "--dbname", &place, "--directory"])
+            .arg(folder.path())
+            .env("PGPASSWORD", server.password())
+            .spawn()
+            .unwrap();
+        Self {
+            process,
+            _folder: folder,
+        }
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        let _ended = self.process.kill().and_then(|()| self.process.wait());
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_the_subscriber_shows_before_its_commit_returns_is_no_divergence() {
+    let copies = Copies::start(None, None, 1_000).await;
+    let pair = copies.ends();
+    let publisher = copies.pair.publisher();
+    let _receiver = Receiver::start(publisher, "receiver");
+    publisher
+        .execute("postgres", "alter system set synchronous_standby_names = 'receiver'")
+        .await
+        .unwrap();
+    publisher.execute("postgres", "select pg_reload_conf()").await.unwrap();
+    let seen =
+        "select exists (select from pg_stat_replication where application_name = 'receiver' and sync_state = 'sync')";
+    publisher
+        .wait_for("postgres", seen, "the receiver as synchronous", PATIENCE)
+        .await
+        .unwrap();
+
+    // Nobody applies it, so this commit waits for ever; those of canaries only wait until it is written.
+    let client = publisher.client("app").await.unwrap();
+    let hanging = tokio::spawn(async move {
+        let insert = "set synchronous_commit = remote_apply; \
+                      insert into public.orders select (jsonb_populate_record(o, '{\"id\": -77}')).* from public.orders o where id = 7";
+        client.batch_execute(insert).await
+    });
+    let shown = "select exists (select from public.orders where id = -77)";
+    let subscriber = copies.pair.subscriber();
+    subscriber
+        .wait_for("app", shown, "the row at the subscriber", PATIENCE)
+        .await
+        .unwrap();
+    let (found, summary) = run(&pair, &request(&pair).await).await;
+    assert!(found.is_empty(), "{found:?}");
+    assert_eq!(
+        (summary.exit_code(), summary.counts.volatile),
+        (3, 1),
+        "{:?}",
+        summary.coverage
+    );
+    assert!(
+        !hanging.is_finished(),
+        "the commit has returned: the test proves nothing"
+    );
+
+    publisher
+        .execute("postgres", "alter system reset synchronous_standby_names")
+        .await
+        .unwrap();
+    publisher.execute("postgres", "select pg_reload_conf()").await.unwrap();
+    hanging.await.unwrap().unwrap();
+    let (_, summary) = run(&pair, &request(&pair).await).await;
     assert_eq!(summary.exit_code(), 0, "{:?}", summary.coverage);
     copies.shutdown().await;
 }

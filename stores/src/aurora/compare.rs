@@ -34,12 +34,16 @@ impl Compare for RowCompare {
         // here already, shows in what it ends at the primary.
         if *self == Self::Logical {
             let here = again.rows.get(index).ok_or("a reading is incomplete")?;
-            // A copy of a row without a key that is shown here first has nothing at the primary yet that could tell of it.
-            if let (Reading::Present(here), Some(Reading::Present(there))) = (here, secondary.rows.get(index))
-                && there.copies > here.copies
-                && snapshot.xmin < snapshot.xmax
+            let copies = |reading: &Reading| match reading {
+                Reading::Absent => 0,
+                Reading::Present(row) => row.copies,
+            };
+            // A row, or one more copy of it, that the secondary shows first has nothing at the primary yet that could tell of it. What made it
+            // and does not end runs in every snapshot from its first vote on.
+            if secondary.rows.get(index).map(copies) > Some(copies(here))
+                && again.snapshot.as_ref().is_none_or(|later| snapshot.runs_on(later))
             {
-                return Err("a transaction of the primary that had not ended may have made another copy".to_owned());
+                return Err("a transaction of the primary that has not ended may have inserted it".to_owned());
             }
             return match here {
                 Reading::Present(again) if again.ended_by.is_some_and(|xid| !snapshot.sees(xid)) => {
@@ -245,6 +249,18 @@ mod tests {
         assert!(guard(Reading::Present(pending.clone()), Reading::Present(row(2, &[]))).is_err());
         pending.ended_by = Some(99);
         assert!(guard(Reading::Present(pending), Reading::Absent).is_ok());
+        // Transaction 100 runs in both readings of the primary: it may have inserted what the secondary shows already.
+        assert!(guard(Reading::Absent, Reading::Present(row(1, &[]))).is_err());
+        let mut more = row(1, &[]);
+        more.copies = 2;
+        assert!(guard(Reading::Present(row(1, &[])), Reading::Present(more)).is_err());
+        let ended = RowCompare::Logical.guard(
+            &readings(Reading::Absent, None, Some(100)),
+            &readings(Reading::Present(row(1, &[])), Some(7), Some(5)),
+            &readings(Reading::Absent, None, Some(101)),
+            0,
+        );
+        assert!(ended.is_ok(), "what ran first has ended, and left no row");
         // The secondary's own transaction 4,000,000 is of another counter.
         let mut own = row(2, &[]);
         own.created_by = Some(4_000_000);

@@ -23,6 +23,8 @@ use crate::{ChunkDigest, DigestMode, KeptRows, KeyPart, Recipe, Result, RowDiges
 const BATCH_BYTES: usize = 128 << 10;
 /// Columns of one key.
 const KEY_COLUMNS_MAX: usize = 32;
+/// Columns of most keys: room for all that a key may have would be cleared for each row.
+const KEY_COLUMNS_FEW: usize = 4;
 
 /// How a value travels to driftline: where its type's send function says it all, as it is, for COPY sends it by that function.
 pub(crate) fn form(hashed: Hashed<'_>) -> String {
@@ -204,6 +206,19 @@ impl Hasher {
 
 impl Layout {
     fn row(&mut self, fields: Fields<'_>, keep: bool, hashed: &mut Batch) -> std::result::Result<(), Refused> {
+        if self.key.len() <= KEY_COLUMNS_FEW {
+            self.row_with::<KEY_COLUMNS_FEW>(fields, keep, hashed)
+        } else {
+            self.row_with::<KEY_COLUMNS_MAX>(fields, keep, hashed)
+        }
+    }
+
+    fn row_with<const COLUMNS: usize>(
+        &mut self,
+        fields: Fields<'_>,
+        keep: bool,
+        hashed: &mut Batch,
+    ) -> std::result::Result<(), Refused> {
         let wide_max = usize::try_from(VALUE_BYTES_MAX).unwrap_or(usize::MAX);
         if fields.widest() > wide_max {
             return Err(Refused::TooWide);
@@ -213,7 +228,7 @@ impl Layout {
             (true, Some(guard)) => guard,
             (true, None) => return Err(Refused::TooWide),
         };
-        let mut parts = [KeyPart::Int(0); KEY_COLUMNS_MAX];
+        let mut parts = [KeyPart::Int(0); COLUMNS];
         let Some(key) = parts.get_mut(..self.key.len()) else {
             return Err(Refused::Key);
         };
