@@ -239,8 +239,11 @@ impl PgServer {
         config
     }
 
-    /// Looks at `sql`, whose value is a boolean, until it is true.
-    pub(crate) async fn wait_for(
+    /// Looks at `sql`, whose value is a boolean, until it is true. `what` is what is waited for, in words.
+    ///
+    /// # Errors
+    /// The server's, or it takes longer than `patience`.
+    pub async fn wait_for(
         &self,
         database: &str,
         sql: &str,
