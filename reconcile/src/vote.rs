@@ -277,6 +277,25 @@ mod tests {
     }
 
     #[test]
+    fn the_next_bracket_begins_with_the_rows_of_the_keys_that_are_left() {
+        let of = |rows: &[Reading]| Readings {
+            rows: rows.to_vec(),
+            ..readings(Reading::Absent)
+        };
+        let bracket = |secondary_before: Option<Readings>| Bracket {
+            first: of(&[row(1), row(2), row(3)]),
+            between: Vec::new(),
+            secondary_before,
+            secondary: of(&[row(4), row(5), row(6)]),
+            again: of(&[row(1), Reading::Absent, row(3)]),
+        };
+        let begun = bracket(Some(of(&[row(4), row(5), row(6)]))).next(&[1, 2]);
+        assert_eq!(begun.primary.rows, [Reading::Absent, row(3)]);
+        assert_eq!(begun.secondary.unwrap().rows, [row(5), row(6)]);
+        assert!(bracket(None).next(&[0]).secondary.is_none());
+    }
+
+    #[test]
     fn a_row_that_was_another_in_between_gives_no_vote() {
         let judged = |between: Vec<Reading>| {
             let bracket = Bracket {

@@ -243,13 +243,7 @@ impl PgServer {
     ///
     /// # Errors
     /// The server's, or it takes longer than `patience`.
-    pub async fn wait_for(
-        &self,
-        database: &str,
-        sql: &str,
-        what: &str,
-        patience: Duration,
-    ) -> Result<(), LabError> {
+    pub async fn wait_for(&self, database: &str, sql: &str, what: &str, patience: Duration) -> Result<(), LabError> {
         let client = self.connect(database, true).await?;
         let deadline = Instant::now() + patience;
         loop {

@@ -133,7 +133,9 @@ impl Status for OneEnd {
     async fn active_sessions(&self) -> Result<Option<u64>> {
         let mut world = lock(&self.world);
         world.load_asked += 1;
-        Ok(world.active_sessions.map(|active| active(world.load_asked)))
+        Ok(world
+            .active_sessions
+            .map(|active| active(self.side(), world.load_asked)))
     }
 
     async fn status(&self) -> Result<NativeStatus> {

@@ -145,7 +145,7 @@ async fn a_rate_is_kept_over_all_chunks() {
 async fn no_chunk_begins_while_the_sides_are_busy() {
     let world = world([]);
     // At work for the first five looks.
-    lock(&world).active_sessions = Some(|asked| if asked <= 5 { 9 } else { 3 });
+    lock(&world).active_sessions = Some(|_, asked| if asked <= 5 { 9 } else { 3 });
     let pair = pair(&world, Relation::Replicating);
     let mut request = with(&world, DigestChoice::Auto);
     request.limits.pace.max_load = Some(4);
@@ -154,7 +154,9 @@ async fn no_chunk_begins_while_the_sides_are_busy() {
     assert_eq!(outcome.summary.exit_code(), 0);
     assert!(begun.elapsed() >= Duration::from_secs(5), "{:?}", begun.elapsed());
 
-    for active in [Some((|_| 9) as fn(u64) -> u64), None] {
+    let at_primary: fn(&'static str, u64) -> u64 = |side, _| if side == "primary" { 9 } else { 3 };
+    let at_secondary: fn(&'static str, u64) -> u64 = |side, _| if side == "secondary" { 9 } else { 3 };
+    for active in [Some(at_primary), Some(at_secondary), None] {
         lock(&world).active_sessions = active;
         lock(&world).looks.clear();
         let outcome = run(&pair, &request).await.unwrap();
@@ -263,9 +265,28 @@ async fn rows_are_hashed_where_the_slower_side_is_done_first_and_chunks_take_the
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn where_the_first_chunk_differs_rows_are_hashed_here_though_that_is_no_faster() {
+    let alike: Takes = |side, mode| takes_us(side, mode, [500, 500], [500, 500]);
+    for (differing, mode) in [(7, DigestMode::Client), (2_900, DigestMode::Pushdown)] {
+        let (ends, request) = measured_with(alike, [differing]);
+        let outcome = run(&ends, &request).await.unwrap();
+        assert_eq!(outcome.confirmed().len(), 1);
+        assert!(outcome.chunks().all(|chunk| chunk.mode == mode), "{differing}");
+    }
+}
+
 /// 3,000 rows in 30 chunks, just enough to be measured.
 fn measured(takes: Takes) -> (Pair, Request) {
+    measured_with(takes, [])
+}
+
+/// The same, of which these differ.
+fn measured_with(takes: Takes, differing: impl IntoIterator<Item = i64>) -> (Pair, Request) {
     let mut world = World::new((0..3_000).map(|key| (key, key)));
+    for key in differing {
+        world.secondary.put(key, -1, 3, 0);
+    }
     world.keeps = true;
     world.takes = Some(takes);
     for side in [&mut world.primary_collection, &mut world.secondary_collection] {

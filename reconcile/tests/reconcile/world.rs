@@ -142,8 +142,8 @@ pub(crate) struct World {
     pub(crate) rows_listed: usize,
     /// The secondary's lag by its own account.
     pub(crate) lag_us: Option<u64>,
-    /// Active sessions of both ends, by how often they were asked for.
-    pub(crate) active_sessions: Option<fn(u64) -> u64>,
+    /// Active sessions, by side and by how often they were asked for.
+    pub(crate) active_sessions: Option<fn(&'static str, u64) -> u64>,
     pub(crate) load_asked: u64,
     /// Both ends keep the rows that they read, and can hash elsewhere.
     pub(crate) keeps: bool,
