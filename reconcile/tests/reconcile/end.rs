@@ -265,6 +265,14 @@ impl OneEnd {
 
 #[async_trait]
 impl Ranged for OneEnd {
+    async fn serves(&self, _: &Collection, _: &Recipe, _: &[Key]) -> Result<()> {
+        if self.is_secondary() && lock(&self.world).faults.no_index_serves {
+            let trouble = Trouble::new("usw2", "look at a range", "it reads the whole table");
+            return Err(StoreError::Unsupported(trouble));
+        }
+        Ok(())
+    }
+
     async fn recipe(&self, _: &Collection, columns: &[String], seed: u64) -> Result<Recipe> {
         lock(&self.world).seeds.insert(seed);
         Ok(Recipe {

@@ -356,3 +356,25 @@ async fn a_side_that_bears_fewer_reads_gets_no_more() {
     assert_eq!(outcome.summary.exit_code(), 0);
     assert_eq!(lock(&world).reads_at_once, [4, 2]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn where_no_index_serves_ranges_of_keys_buckets_are_read() {
+    let world = world([7]);
+    for no_index_serves in [true, false] {
+        {
+            let mut world = lock(&world);
+            world.faults.no_index_serves = no_index_serves;
+            world.looks.clear();
+        }
+        let outcome = run(&pair(&world, Relation::Replicating), &with(&world, DigestChoice::Auto))
+            .await
+            .unwrap();
+        assert_eq!(outcome.confirmed().len(), 1);
+        let world = lock(&world);
+        let in_buckets = world
+            .looks
+            .iter()
+            .filter(|(_, part)| matches!(part, Part::Bucket { .. }));
+        assert_eq!(in_buckets.count() > 0, no_index_serves);
+    }
+}

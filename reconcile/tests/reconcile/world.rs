@@ -104,6 +104,8 @@ pub(crate) struct Faults {
     pub(crate) unlisted: Option<i64>,
     /// The secondary hashes otherwise.
     pub(crate) known_answer_differs: bool,
+    /// The secondary would read all of itself for each range.
+    pub(crate) no_index_serves: bool,
     pub(crate) is_logical: bool,
     /// Both ends can say what moment they show.
     pub(crate) tells_moments: bool,
