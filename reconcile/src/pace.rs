@@ -7,7 +7,7 @@ use stores::{End, Relation};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::retry::answered;
+use crate::retry::{answered, passed};
 use crate::{FenceKind, Limits, Pair};
 
 /// Where rows are hashed.
@@ -152,20 +152,19 @@ async fn lag(pair: &Pair, limits: &Limits) -> Option<String> {
     }
     let reason = told_lag(&pair.secondary, max, limits).await?;
     // Its own account is an upper bound, which grows while an idle primary is silent, and some roles do not see it.
-    if passes_within(pair, max, limits).await {
-        return None;
+    match passes_within(pair, max, limits).await {
+        Some(true) => None,
+        Some(false) => Some(format!(
+            "{reason}, and it did not reach within {max:?} what the primary had written"
+        )),
+        None => Some(reason),
     }
-    Some(reason)
 }
 
 /// What the secondary says itself.
 async fn told_lag(secondary: &End, max: Duration, limits: &Limits) -> Option<String> {
     let site = &secondary.site;
-    let unknown = || {
-        Some(format!(
-            "site {site} does not tell its lag, and it did not reach within {max:?} what the primary had written"
-        ))
-    };
+    let unknown = || Some(format!("site {site} does not tell its lag"));
     let Some(status) = &secondary.status else {
         return unknown();
     };
@@ -179,18 +178,20 @@ async fn told_lag(secondary: &End, max: Duration, limits: &Limits) -> Option<Str
     }
 }
 
-/// Whether the secondary is seen to reach within `max` what the primary has written by now: it is no further behind then.
-async fn passes_within(pair: &Pair, max: Duration, limits: &Limits) -> bool {
+/// Whether the secondary is seen to reach within `max` what the primary has written by now: it is no further behind then. `None`: that
+/// could not be asked.
+async fn passes_within(pair: &Pair, max: Duration, limits: &Limits) -> Option<bool> {
     let (primary, secondary) = (&pair.primary, &pair.secondary);
     let (FenceKind::Lsn, Some(point), Some(fence)) = (pair.fence, &primary.fence, &secondary.fence) else {
-        return false;
+        return None;
     };
-    let Ok(point) = answered(limits, &primary.site, point.point()).await else {
-        return false;
+    let point = answered(limits, &primary.site, point.point()).await.ok()?;
+    // A second try would be one for a longer time than `max`.
+    let once = Limits {
+        attempts_max: 1,
+        ..limits.clone()
     };
-    tokio::time::timeout(max + limits.answer_patience, fence.wait(point, max))
-        .await
-        .is_ok_and(|passed| passed.unwrap_or(false))
+    passed(&once, &secondary.site, fence.as_ref(), point, max).await.ok()
 }
 
 async fn load(end: &End, limits: &Limits) -> Option<String> {

@@ -34,15 +34,19 @@ impl Compare for RowCompare {
         // here already, shows in what it ends at the primary.
         if *self == Self::Logical {
             let here = again.rows.get(index).ok_or("a reading is incomplete")?;
-            let copies = |reading: &Reading| match reading {
-                Reading::Absent => 0,
-                Reading::Present(row) => row.copies,
+            // What the secondary shows first has nothing at the primary yet that could tell of it.
+            let may_be_inserted = match (here, secondary.rows.get(index)) {
+                // The same row of the secondary is needed twice: what made it and does not end runs from the first of these votes to the last.
+                (Reading::Absent, Some(Reading::Present(_))) => {
+                    again.snapshot.as_ref().is_none_or(|later| snapshot.runs_on(later))
+                }
+                // Copies of a row without a key may be others in each vote, so every transaction that runs is a suspect.
+                (Reading::Present(here), Some(Reading::Present(there))) => {
+                    there.copies > here.copies && snapshot.xmin < snapshot.xmax
+                }
+                _ => false,
             };
-            // A row, or one more copy of it, that the secondary shows first has nothing at the primary yet that could tell of it. What made it
-            // and does not end runs in every snapshot from its first vote on.
-            if secondary.rows.get(index).map(copies) > Some(copies(here))
-                && again.snapshot.as_ref().is_none_or(|later| snapshot.runs_on(later))
-            {
+            if may_be_inserted {
                 return Err("a transaction of the primary that has not ended may have inserted it".to_owned());
             }
             return match here {
@@ -253,7 +257,7 @@ mod tests {
         assert!(guard(Reading::Absent, Reading::Present(row(1, &[]))).is_err());
         let mut more = row(1, &[]);
         more.copies = 2;
-        assert!(guard(Reading::Present(row(1, &[])), Reading::Present(more)).is_err());
+        assert!(guard(Reading::Present(row(1, &[])), Reading::Present(more.clone())).is_err());
         let ended = RowCompare::Logical.guard(
             &readings(Reading::Absent, None, Some(100)),
             &readings(Reading::Present(row(1, &[])), Some(7), Some(5)),
@@ -261,6 +265,13 @@ mod tests {
             0,
         );
         assert!(ended.is_ok(), "what ran first has ended, and left no row");
+        let one_more = RowCompare::Logical.guard(
+            &readings(Reading::Present(row(1, &[])), None, Some(100)),
+            &readings(Reading::Present(more), Some(7), Some(5)),
+            &readings(Reading::Present(row(1, &[])), None, Some(101)),
+            0,
+        );
+        assert!(one_more.is_err(), "the copy may be of another transaction in each vote");
         // The secondary's own transaction 4,000,000 is of another counter.
         let mut own = row(2, &[]);
         own.created_by = Some(4_000_000);
