@@ -121,9 +121,9 @@ impl Recheck<'_> {
             let keys: Vec<Key> = open.iter().map(|key| key.candidate.key.clone()).collect();
             match self.bracket(&keys, begun.take(), listener).await {
                 Ok(bracket) => {
-                    let kept;
-                    (open, kept) = self.settle(compare.as_ref(), open, &bracket, &mut decided);
-                    begun = Some(bracket.next(&kept));
+                    let is_open;
+                    (open, is_open) = self.settle(compare.as_ref(), open, &bracket, &mut decided);
+                    begun = Some(bracket.next(&is_open));
                 }
                 Err(Broken::Again(reason)) => open.iter_mut().for_each(|key| key.missed(&reason)),
                 Err(Broken::GiveUp(reason)) => {
@@ -136,34 +136,33 @@ impl Recheck<'_> {
         decided
     }
 
-    /// Takes the votes of one bracket; gives back the keys that are still open, and which of the bracket's they were.
+    /// Takes the votes of one bracket; gives back the keys that are still open, and for each key of the bracket whether it is.
     fn settle(
         &self,
         compare: &dyn Compare,
         open: Vec<Open>,
         bracket: &Bracket,
         decided: &mut Vec<Decided>,
-    ) -> (Vec<Open>, Vec<usize>) {
+    ) -> (Vec<Open>, Vec<bool>) {
         let now_us = crate::now_us();
         let is_fenced = bracket.secondary_before.is_none();
-        let (mut still_open, mut kept) = (Vec::new(), Vec::new());
+        let (mut still_open, mut is_open) = (Vec::new(), Vec::with_capacity(open.len()));
         for (index, mut key) in open.into_iter().enumerate() {
             let vote = judge(compare, &self.recipe.columns, bracket, index);
-            match key.take(
+            let state = key.take(
                 vote,
                 &bracket.again.rows[index],
                 &bracket.secondary.rows[index],
                 is_fenced,
                 now_us,
-            ) {
+            );
+            is_open.push(state.is_none());
+            match state {
                 Some(state) => decided.push(key.decided(state)),
-                None => {
-                    still_open.push(key);
-                    kept.push(index);
-                }
+                None => still_open.push(key),
             }
         }
-        (still_open, kept)
+        (still_open, is_open)
     }
 
     async fn bracket(&self, keys: &[Key], begun: Option<Begun>, listener: Listener<'_>) -> Result<Bracket, Broken> {

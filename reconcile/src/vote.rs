@@ -26,11 +26,12 @@ pub(crate) struct Begun {
 }
 
 impl Bracket {
-    /// The last readings, of the keys at these places only.
-    pub(crate) fn next(self, kept: &[usize]) -> Begun {
-        let of = |readings: Readings| Readings {
-            rows: kept.iter().map(|index| readings.rows[*index].clone()).collect(),
-            ..readings
+    /// The last readings, of the keys that are still open only: one flag for each key of the bracket.
+    pub(crate) fn next(self, is_open: &[bool]) -> Begun {
+        let of = |mut readings: Readings| {
+            let mut is_open = is_open.iter();
+            readings.rows.retain(|_| is_open.next() == Some(&true));
+            readings
         };
         Begun {
             primary: of(self.again),
@@ -289,10 +290,10 @@ mod tests {
             secondary: of(&[row(4), row(5), row(6)]),
             again: of(&[row(1), Reading::Absent, row(3)]),
         };
-        let begun = bracket(Some(of(&[row(4), row(5), row(6)]))).next(&[1, 2]);
+        let begun = bracket(Some(of(&[row(4), row(5), row(6)]))).next(&[false, true, true]);
         assert_eq!(begun.primary.rows, [Reading::Absent, row(3)]);
         assert_eq!(begun.secondary.unwrap().rows, [row(5), row(6)]);
-        assert!(bracket(None).next(&[0]).secondary.is_none());
+        assert!(bracket(None).next(&[true, false, false]).secondary.is_none());
     }
 
     #[test]

@@ -118,14 +118,8 @@ impl PgPair {
     /// # Errors
     /// The standby does not answer.
     pub async fn set_replay_delay(&self, delay: Duration) -> Result<(), LabError> {
-        let client = self.standby.client("postgres").await?;
-        let set = format!("alter system set recovery_min_apply_delay = '{}ms'", delay.as_millis());
-        for statement in [set.as_str(), "select pg_reload_conf()"] {
-            client
-                .batch_execute(statement)
-                .await
-                .map_err(|error| self.standby.sql_error(statement, error))?;
-        }
+        let change = format!("set recovery_min_apply_delay = '{}ms'", delay.as_millis());
+        self.standby.alter_system(&change).await?;
         // A session that is open sees a reload at its next statement: wait until the server has it.
         let seen = format!(
             "select setting::bigint = {} from pg_settings where name = 'recovery_min_apply_delay'",
@@ -190,17 +184,9 @@ impl PgPair {
             return Err(self.standby.state_error("it is still a standby; call promote() first"));
         }
         self.primary.start_again().await?;
-        let client = self.primary.client("postgres").await?;
-        for statement in [
-            "alter system reset synchronous_standby_names",
-            "select pg_reload_conf()",
-            "select pg_drop_replication_slot(slot_name) from pg_replication_slots where not active",
-        ] {
-            client
-                .batch_execute(statement)
-                .await
-                .map_err(|error| self.primary.sql_error(statement, error))?;
-        }
+        self.primary.alter_system("reset synchronous_standby_names").await?;
+        let drop_slots = "select pg_drop_replication_slot(slot_name) from pg_replication_slots where not active";
+        self.primary.execute("postgres", drop_slots).await?;
         self.primary
             .wait_for(
                 "postgres",

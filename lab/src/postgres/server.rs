@@ -184,6 +184,16 @@ impl PgServer {
             .map_err(|error| self.sql_error(sql, error))
     }
 
+    /// Changes a setting of the whole server, as in `set ssl = off` or `reset ssl`, and has it read its settings anew: it does that in its own
+    /// time.
+    ///
+    /// # Errors
+    /// The server's, with the end of its log.
+    pub async fn alter_system(&self, change: &str) -> Result<(), LabError> {
+        self.execute("postgres", &format!("alter system {change}")).await?;
+        self.execute("postgres", "select pg_reload_conf()").await
+    }
+
     /// The first column of the first row, as text; `None` when it is NULL or there is no row.
     ///
     /// # Errors

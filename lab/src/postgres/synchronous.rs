@@ -33,14 +33,8 @@ impl PgPair {
         let add = async {
             create_slot(self.primary(), NAME).await?;
             let second = copy_of(self.primary(), NAME, self.primary().port()).await?;
-            let client = self.primary().client("postgres").await?;
-            let set = format!("alter system set synchronous_standby_names = '{NAME}'");
-            for statement in [set.as_str(), "select pg_reload_conf()"] {
-                client
-                    .batch_execute(statement)
-                    .await
-                    .map_err(|error| self.primary().sql_error(statement, error))?;
-            }
+            let change = format!("set synchronous_standby_names = '{NAME}'");
+            self.primary().alter_system(&change).await?;
             let seen = format!("select sync_state = 'sync' from pg_stat_replication where application_name = '{NAME}'");
             self.primary()
                 .wait_for("postgres", &seen, "the second standby as synchronous", PATIENCE)

@@ -99,10 +99,9 @@ async fn asynchronous_commit_is_asked_for() {
     let server = numbers().await;
     // A commit that waits for a standby that does not exist never returns, unless it is asynchronous.
     server
-        .execute("shop", "alter system set synchronous_standby_names = 'nobody'")
+        .alter_system("set synchronous_standby_names = 'nobody'")
         .await
         .unwrap();
-    server.execute("shop", "select pg_reload_conf()").await.unwrap();
     let options = WorkloadOptions {
         asynchronous_commit: true,
         ..fast(Pattern::Hot { rows: 1 })

@@ -154,10 +154,9 @@ async fn a_row_that_the_subscriber_shows_before_its_commit_returns_is_no_diverge
     let publisher = copies.pair.publisher();
     let _receiver = Receiver::start(publisher, "receiver");
     publisher
-        .execute("postgres", "alter system set synchronous_standby_names = 'receiver'")
+        .alter_system("set synchronous_standby_names = 'receiver'")
         .await
         .unwrap();
-    publisher.execute("postgres", "select pg_reload_conf()").await.unwrap();
     let seen =
         "select exists (select from pg_stat_replication where application_name = 'receiver' and sync_state = 'sync')";
     publisher
@@ -191,11 +190,7 @@ async fn a_row_that_the_subscriber_shows_before_its_commit_returns_is_no_diverge
         "the commit has returned: the test proves nothing"
     );
 
-    publisher
-        .execute("postgres", "alter system reset synchronous_standby_names")
-        .await
-        .unwrap();
-    publisher.execute("postgres", "select pg_reload_conf()").await.unwrap();
+    publisher.alter_system("reset synchronous_standby_names").await.unwrap();
     hanging.await.unwrap().unwrap();
     let (_, summary) = run(&pair, &request(&pair).await).await;
     assert_eq!(summary.exit_code(), 0, "{:?}", summary.coverage);

@@ -180,10 +180,9 @@ async fn commit_that_waits(
     sequence: &mut u64,
 ) -> (JoinHandle<WriteOutcome>, String) {
     one.server
-        .execute("postgres", "alter system set synchronous_standby_names = 'nobody'")
+        .alter_system("set synchronous_standby_names = 'nobody'")
         .await
         .unwrap();
-    one.server.execute("postgres", "select pg_reload_conf()").await.unwrap();
     let waiting =
         "select pid::text from pg_stat_activity where wait_event = 'SyncRep' and usename = 'driftline' limit 1";
     timeout(Duration::from_secs(30), async {
@@ -266,10 +265,9 @@ async fn a_commit_that_waits_for_a_synchronous_standby_is_unknown_and_happened()
     );
 
     one.server
-        .execute("postgres", "alter system reset synchronous_standby_names")
+        .alter_system("reset synchronous_standby_names")
         .await
         .unwrap();
-    one.server.execute("postgres", "select pg_reload_conf()").await.unwrap();
     eventually("writes are acknowledged again", async || {
         sequence += 100;
         let outcome = connection.canary_writer.write(&canary(sequence)).await;

@@ -98,11 +98,7 @@ async fn tls_is_verified_and_its_faults_are_told_apart() {
 #[tokio::test]
 async fn a_server_without_tls_is_refused() {
     let one = One::start().await;
-    one.server
-        .execute("postgres", "alter system set ssl = off")
-        .await
-        .unwrap();
-    one.server.execute("postgres", "select pg_reload_conf()").await.unwrap();
+    one.server.alter_system("set ssl = off").await.unwrap();
     let error = super::setup::eventually("the server turns TLS off", async || {
         sessions(&one.config, "use1", 1).lease().await.err()
     })

@@ -85,10 +85,9 @@ async fn a_recovery_conflict_is_worth_another_try() {
     let two = Two::start().await;
     let (primary, standby) = (two.pair.primary(), two.pair.standby());
     standby
-        .execute("postgres", "alter system set max_standby_streaming_delay = 0")
+        .alter_system("set max_standby_streaming_delay = 0")
         .await
         .unwrap();
-    standby.execute("postgres", "select pg_reload_conf()").await.unwrap();
     eventually("the standby has read its setting", async || {
         let shown = standby
             .value("postgres", "select current_setting('max_standby_streaming_delay')")
