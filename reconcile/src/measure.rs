@@ -89,8 +89,8 @@ pub(crate) async fn choose(
             differs: ours.0 != theirs.0,
         })
     };
-    // The first one only fetches the chunk into memory at both sides.
-    if let Some(way) = ways.first() {
+    // The first one only fetches the chunk into memory at both sides, so that no way is measured for all of them.
+    if let [way, _, ..] = ways.as_slice() {
         let _cold = take(&way.recipe).await;
     }
     for way in ways {

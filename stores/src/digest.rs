@@ -52,7 +52,7 @@ impl ChunkDigest {
 pub enum DigestMode {
     /// By the server, 64 bits, over the binary form of the row.
     Pushdown,
-    /// By driftline, 128 bits, over the canonical encoding.
+    /// By driftline, 128 bits, over the bytes that the row is sent as.
     Client,
 }
 

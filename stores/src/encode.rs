@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
-use crate::{Key, KeyPart, KeyValue, RowDigest};
+use crate::{Key, KeyValue, RowDigest};
 
 /// First byte of each encoded row. Digests of different versions must never be compared.
 pub const ENCODING_VERSION: u8 = 1;
@@ -191,64 +191,6 @@ pub fn key_bucket(key: &Key, of: u32) -> u32 {
     encode_key(key, &mut out);
     let bucket = xxh3_64_with_seed(&out, 0) % u64::from(of.max(1));
     u32::try_from(bucket).unwrap_or(0) // below `of`, which is 32 bits wide
-}
-
-/// Digests rows of the same columns whose values are bytes or NULL, one after the other: what [`row_digest`] gives for them as
-/// [`Value::Bytes`] and [`Value::Null`], without making values first.
-#[derive(Debug, Clone)]
-pub struct RowHasher {
-    seed: u64,
-    /// For each column, by ascending name: which value it is, and its name as it is encoded.
-    columns: Vec<(usize, Vec<u8>)>,
-    encoded: Vec<u8>,
-}
-
-impl RowHasher {
-    /// For rows of these columns. A name must not occur twice.
-    pub fn new(seed: u64, columns: &[String]) -> Self {
-        let mut columns: Vec<(usize, &String)> = columns.iter().enumerate().collect();
-        columns.sort_by_key(|(_, name)| *name);
-        let encoded = |name: &String| {
-            let mut out = Vec::new();
-            framed(tag::TEXT, &mut out, |out| out.extend_from_slice(name.as_bytes()));
-            out
-        };
-        Self {
-            seed,
-            columns: columns
-                .into_iter()
-                .map(|(index, name)| (index, encoded(name)))
-                .collect(),
-            encoded: Vec::new(),
-        }
-    }
-
-    /// The digest of the row with this key whose column number `n` has the value `value(n)`; `None` is NULL.
-    pub fn digest<'a>(&mut self, key: &[KeyPart<'_>], value: impl Fn(usize) -> Option<&'a [u8]>) -> RowDigest {
-        let out = &mut self.encoded;
-        out.clear();
-        out.push(ENCODING_VERSION);
-        framed(tag::LIST, out, |out| {
-            for part in key {
-                match part {
-                    KeyPart::Int(value) => framed(tag::INT, out, |out| out.extend_from_slice(&value.to_le_bytes())),
-                    KeyPart::Text(text) => framed(tag::TEXT, out, |out| out.extend_from_slice(text.as_bytes())),
-                    KeyPart::Bytes(bytes) => framed(tag::BYTES, out, |out| out.extend_from_slice(bytes)),
-                }
-            }
-        });
-        let columns = &self.columns;
-        framed(tag::MAP, out, |out| {
-            for (index, name) in columns {
-                out.extend_from_slice(name);
-                match value(*index) {
-                    None => framed(tag::NULL, out, |_| {}),
-                    Some(bytes) => framed(tag::BYTES, out, |out| out.extend_from_slice(bytes)),
-                }
-            }
-        });
-        RowDigest(xxh3_128_with_seed(out, self.seed))
-    }
 }
 
 /// First byte of an encoded value. Written down in the stored test vectors: never to be changed or used again.

@@ -39,9 +39,7 @@ pub use catalog::{Catalog, Collection, Column, Counter, Definition, KeyShape, Sc
 pub use compare::{Class, Compare, Comparison};
 pub use digest::{ChunkDigest, DigestMode, Recipe, RowDigest};
 pub(crate) use encode::bytes_digest;
-pub use encode::{
-    Decimal, ENCODING_VERSION, NotDecimal, RowHasher, Value, column_digest, encode_row, key_bucket, row_digest,
-};
+pub use encode::{Decimal, ENCODING_VERSION, NotDecimal, Value, column_digest, encode_row, key_bucket, row_digest};
 pub use error::{Result, StoreError, Trouble};
 pub use identify::{Identify, Identity, Relation, Role};
 pub use kept::{Kept, KeptRows, KeyPart};

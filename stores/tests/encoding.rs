@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use stores::{
-    ChunkDigest, Decimal, DigestMode, ENCODING_VERSION, Key, KeyPart, KeyValue, RowDigest, RowHasher, Value,
-    column_digest, encode_row, key_bucket, row_digest,
+    ChunkDigest, Decimal, DigestMode, ENCODING_VERSION, Key, KeyValue, RowDigest, Value, column_digest, encode_row,
+    key_bucket, row_digest,
 };
 
 type Columns = BTreeMap<String, Value>;
@@ -169,29 +169,6 @@ fn sum<'a>(rows: impl IntoIterator<Item = &'a (Key, Columns)>) -> ChunkDigest {
 }
 
 proptest! {
-    #[test]
-    fn rows_of_bytes_are_hashed_as_the_encoding_says(
-        key in prop::collection::vec(key_value(), 0..4).prop_map(Key),
-        columns in prop::collection::btree_map(short_text(), prop::option::of(prop::collection::vec(any::<u8>(), 0..300)), 0..6),
-        shuffle in any::<u64>(),
-        seed in any::<u64>(),
-    ) {
-        let mut columns: Vec<(String, Option<Vec<u8>>)> = columns.into_iter().collect();
-        columns.sort_by_key(|(name, _)| column_digest(shuffle, &Value::Text(name.clone())));
-        let values: Vec<Value> = columns
-            .iter()
-            .map(|(_, bytes)| bytes.clone().map_or(Value::Null, Value::Bytes))
-            .collect();
-        let refs: Vec<(&str, &Value)> = columns.iter().map(|(name, _)| name.as_str()).zip(&values).collect();
-        let names: Vec<String> = columns.iter().map(|(name, _)| name.clone()).collect();
-        let mut hasher = RowHasher::new(seed, &names);
-        let parts: Vec<KeyPart<'_>> = key.0.iter().map(KeyPart::from).collect();
-        for _ in 0..2 {
-            let found = hasher.digest(&parts, |index| columns[index].1.as_deref());
-            prop_assert_eq!(found, row_digest(seed, &key, &refs));
-        }
-    }
-
     /// That it can be read back proves that no two rows share an encoding.
     #[test]
     fn an_encoding_can_be_read_back(key in key(), columns in columns()) {

@@ -196,9 +196,7 @@ impl Carrier {
             }
             direction.pass = pass;
         }
-        if !orders.is_stalled && !orders.is_cut {
-            self.apply_due(direction).await?;
-        }
+        self.apply_due(direction).await?;
         if direction.under_way.is_empty() && direction.held.is_empty() {
             let pass = direction.pass;
             self.link
@@ -273,6 +271,11 @@ impl Carrier {
             .front()
             .filter(|change| change.due <= Instant::now())
         {
+            // Asked for each change: the link may have been stalled while the source was read.
+            let is_halted = self.link.order(|orders| orders.is_stalled || orders.is_cut);
+            if is_halted || direction.source != self.link.source() {
+                return Ok(());
+            }
             let table = &self.tables[change.table].name;
             let done = match &change.item {
                 Some(item) => {
@@ -293,10 +296,6 @@ impl Carrier {
             };
             done?;
             direction.under_way.pop_front();
-            let is_halted = self.link.order(|orders| orders.is_stalled || orders.is_cut);
-            if is_halted || direction.source != self.link.source() {
-                return Ok(());
-            }
         }
         Ok(())
     }

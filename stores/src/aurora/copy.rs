@@ -1,12 +1,11 @@
 //! Rows that are copied out in binary form and hashed here.
 //!
-//! The server sends each column by its type's own send function, which costs it less than hashing. What comes is hashed in batches on
-//! threads of their own: a row is one byte string, the canonical encoding of its key and its columns.
+//! The server sends each column by its type's own send function, which costs it less than hashing. What comes is hashed where and as it
+//! comes. Threads of their own for that cost as much processor time as the hashing itself, and a server sends slower than one thread hashes.
 
 use std::pin::Pin;
 
 use futures::StreamExt as _;
-use tokio::sync::oneshot;
 use tokio_postgres::CopyOutStream;
 
 use super::copy_form::{CopyForm, Fault, Fields};
@@ -14,12 +13,13 @@ use super::key_type::{KeyColumn, KeyType};
 use super::quote::column;
 use super::ranged::digest_of;
 use super::send::{Hashed, is_sent_by_record, semantic, send, sent};
+use super::sent_row;
 use super::session::Lease;
 use super::shape::VALUE_BYTES_MAX;
 use super::table::Table;
-use crate::{ChunkDigest, DigestMode, KeptRows, KeyPart, Recipe, Result, RowDigest, RowHasher, StoreError, Trouble};
+use crate::{ChunkDigest, DigestMode, KeptRows, KeyPart, Recipe, Result, StoreError, Trouble};
 
-/// Bytes that are hashed at a time. One batch is hashed while the next one comes.
+/// Bytes of one batch: as many are hashed before somebody else has a turn, if they have all come.
 const BATCH_BYTES: usize = 128 << 10;
 /// Columns of one key.
 const KEY_COLUMNS_MAX: usize = 32;
@@ -50,8 +50,8 @@ struct KeyField {
 enum Body {
     /// It is a digest already, by the server: an int8, or NULL where a value is too wide to be hashed.
     Digest(usize),
-    /// The fields from this one on.
-    Fields(usize, RowHasher),
+    /// So many fields from this one on.
+    Fields { first: usize, count: usize, seed: u64 },
 }
 
 /// The select list of a copy, and how its rows are read.
@@ -98,17 +98,20 @@ impl Layout {
         Self {
             selected,
             key: Vec::new(),
-            body: Body::Fields(
-                usize::from(guard.is_some()),
-                RowHasher::new(recipe.seed, &recipe.columns),
-            ),
+            body: Body::Fields {
+                first: usize::from(guard.is_some()),
+                count: recipe.columns.len(),
+                seed: recipe.seed,
+            },
             is_guarded: guard.is_some(),
         }
     }
 
     /// The field that holds this column of the key already, in its canonical form.
     fn field_of(&self, part: &KeyColumn, recipe: &Recipe) -> Option<usize> {
-        let Body::Fields(first, _) = self.body else { return None };
+        let Body::Fields { first, .. } = self.body else {
+            return None;
+        };
         let is_canonical = matches!(part.kind, KeyType::Int | KeyType::Text | KeyType::Bytea);
         let at = recipe.columns.iter().position(|name| *name == part.name)?;
         (is_canonical && recipe.forms.get(at) == Some(&column(&part.name)) && !self.is_guarded).then_some(first + at)
@@ -179,13 +182,6 @@ enum Refused {
     Digest,
 }
 
-/// Reads and hashes; lives on the hashing threads while it works.
-struct Hasher {
-    form: CopyForm,
-    layout: Layout,
-    keep: bool,
-}
-
 /// What one batch of rows gives.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
@@ -195,17 +191,8 @@ pub(crate) struct Batch {
     pub(crate) rows: KeptRows,
 }
 
-impl Hasher {
-    fn take(&mut self, bytes: &[u8]) -> std::result::Result<(Batch, usize), Fault<Refused>> {
-        let mut hashed = Batch::default();
-        let (layout, keep) = (&mut self.layout, self.keep);
-        let taken = self.form.feed(bytes, |fields| layout.row(fields, keep, &mut hashed))?;
-        Ok((hashed, taken))
-    }
-}
-
 impl Layout {
-    fn row(&mut self, fields: Fields<'_>, keep: bool, hashed: &mut Batch) -> std::result::Result<(), Refused> {
+    fn row(&self, fields: Fields<'_>, keep: bool, hashed: &mut Batch) -> std::result::Result<(), Refused> {
         if self.key.len() <= KEY_COLUMNS_FEW {
             self.row_with::<KEY_COLUMNS_FEW>(fields, keep, hashed)
         } else {
@@ -214,7 +201,7 @@ impl Layout {
     }
 
     fn row_with<const COLUMNS: usize>(
-        &mut self,
+        &self,
         fields: Fields<'_>,
         keep: bool,
         hashed: &mut Batch,
@@ -237,16 +224,16 @@ impl Layout {
         }
         let mode = match self.body {
             Body::Digest(_) => DigestMode::Pushdown,
-            Body::Fields(..) => DigestMode::Client,
+            Body::Fields { .. } => DigestMode::Client,
         };
-        let digest = match &mut self.body {
+        let digest = match self.body {
             Body::Digest(index) => {
-                let hash = fields.get(*index).ok_or(Refused::TooWide)?;
+                let hash = fields.get(index).ok_or(Refused::TooWide)?;
                 digest_of(i64::from_be_bytes(hash.try_into().map_err(|_| Refused::Digest)?))
             }
-            Body::Fields(first, hasher) => {
-                let first = *first;
-                hashed_here(hasher, guard, key, |index| fields.get(first + index))
+            Body::Fields { first, count, seed } => {
+                let row = fields.sent(first, count).ok_or(Refused::Digest)?;
+                sent_row::digest(seed, row, guard)
             }
         };
         hashed.digest = hashed.digest.merge(
@@ -261,21 +248,6 @@ impl Layout {
         }
         Ok(())
     }
-}
-
-/// The digest of a row. A guard that tells of short forms counts as one more value of the key.
-pub(crate) fn hashed_here<'a>(
-    hasher: &mut RowHasher,
-    guard: &[u8],
-    key: &[KeyPart<'_>],
-    value: impl Fn(usize) -> Option<&'a [u8]>,
-) -> RowDigest {
-    if guard.iter().all(|flag| *flag == 0) {
-        return hasher.digest(key, value);
-    }
-    let mut longer: Vec<KeyPart<'_>> = key.to_vec();
-    longer.push(KeyPart::Bytes(guard));
-    hasher.digest(&longer, value)
 }
 
 /// A key value as COPY sends it: `int2send` and its kin, or the bytes of text or bytea.
@@ -297,40 +269,25 @@ fn key_part(kind: KeyType, field: Option<&[u8]>) -> Option<KeyPart<'_>> {
 /// One copy as it comes, batch by batch.
 pub(crate) struct Copying {
     rows: Pin<Box<CopyOutStream>>,
+    at: At,
+    form: CopyForm,
+    layout: Layout,
+    /// What came and is no whole row.
+    left_over: Vec<u8>,
+    keep: bool,
     lease: Lease,
     tried: String,
     wide: StoreError,
-    worker: Worker,
-    /// What came and is not being hashed; and a buffer for the next batch.
-    waiting: Vec<u8>,
-    spare: Vec<u8>,
-    is_over: bool,
-    keep: bool,
 }
 
-/// Who hashes.
-enum Worker {
-    Idle(Hasher),
-    Busy(oneshot::Receiver<Worked>),
-    /// After an error there is nothing more.
-    Gone,
-}
-
-struct Worked {
-    hasher: Hasher,
-    /// The batch; what of it was no whole row comes again.
-    bytes: Vec<u8>,
-    result: std::result::Result<(Batch, usize), Fault<Refused>>,
-}
-
-fn work(mut hasher: Hasher, bytes: Vec<u8>) -> Worker {
-    let (done, worked) = oneshot::channel();
-    rayon::spawn(move || {
-        let result = hasher.take(&bytes);
-        // Whoever waited may have gone.
-        let _gone = done.send(Worked { hasher, bytes, result });
-    });
-    Worker::Busy(worked)
+/// Where a copy stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    Rows,
+    /// The server has said that this was all.
+    End,
+    /// There is nothing more behind an error.
+    Error,
 }
 
 impl Copying {
@@ -347,17 +304,16 @@ impl Copying {
             .copy_out(&layout.sql(source))
             .await
             .map_err(|error| lease.trouble(&tried, error))?;
-        let form = CopyForm::new(layout.selected.len());
         Ok(Self {
             rows: Box::pin(rows),
-            worker: Worker::Idle(Hasher { form, layout, keep }),
+            at: At::Rows,
+            form: CopyForm::new(layout.selected.len()),
+            layout,
+            left_over: Vec::new(),
+            keep,
             lease,
             tried,
             wide,
-            waiting: Vec::with_capacity(BATCH_BYTES),
-            spare: Vec::with_capacity(BATCH_BYTES),
-            is_over: false,
-            keep,
         })
     }
 
@@ -371,66 +327,51 @@ impl Copying {
     /// # Errors
     /// Of the server, also in mid-copy; `Corrupt` when the copy ends without its trailer; `Unsupported` for a value that is too wide.
     pub(crate) async fn next(&mut self) -> Result<Option<Batch>> {
-        loop {
-            self.fill().await?;
-            let mut hashed = None;
-            let hasher = match std::mem::replace(&mut self.worker, Worker::Gone) {
-                Worker::Idle(hasher) => hasher,
-                Worker::Busy(worked) => {
-                    let worked = worked.await.map_err(|_| self.corrupt("its rows could not be hashed"))?;
-                    let (batch, taken) = worked.result.map_err(|fault| self.refused(&fault))?;
-                    self.leave_over(worked.bytes, taken)?;
-                    hashed = Some(batch);
-                    worked.hasher
-                }
-                Worker::Gone => return Err(self.corrupt("it was read on behind an error")),
-            };
-            let is_whole = hasher.form.is_whole();
-            self.worker = if self.waiting.is_empty() {
-                Worker::Idle(hasher)
-            } else {
-                let batch = std::mem::replace(&mut self.waiting, std::mem::take(&mut self.spare));
-                work(
-                    Hasher {
-                        keep: self.keep,
-                        ..hasher
-                    },
-                    batch,
-                )
-            };
-            match (&self.worker, hashed) {
-                (_, Some(hashed)) => return Ok(Some(hashed)),
-                (Worker::Busy(_), None) => {}
-                (_, None) if is_whole => return Ok(None),
-                (_, None) => return Err(self.corrupt("it ended before its trailer")),
-            }
+        match self.at {
+            At::Rows => {}
+            At::End => return Ok(None),
+            At::Error => return Err(self.corrupt("it was read on behind an error")),
         }
+        let batch = self.batch().await;
+        if batch.is_err() {
+            self.at = At::Error;
+        }
+        batch.map(Some)
     }
 
-    /// Takes from the wire until there is a batch, or no more.
-    async fn fill(&mut self) -> Result<()> {
-        while !self.is_over && self.waiting.len() < BATCH_BYTES {
+    /// Takes from the wire until there is a batch, or no more: the last one may be empty.
+    async fn batch(&mut self) -> Result<Batch> {
+        let (mut batch, mut taken) = (Batch::default(), 0);
+        while taken < BATCH_BYTES {
             match self.rows.next().await {
-                Some(Ok(bytes)) => self.waiting.extend_from_slice(&bytes),
+                Some(Ok(bytes)) => {
+                    taken += bytes.len();
+                    self.take(&bytes, &mut batch).map_err(|fault| self.refused(&fault))?;
+                }
                 Some(Err(error)) => return Err(self.lease.trouble(&self.tried, error)),
-                None => self.is_over = true,
+                None if !self.left_over.is_empty() => return Err(self.corrupt("it ended in the middle of a row")),
+                None if !self.form.is_whole() => return Err(self.corrupt("it ended before its trailer")),
+                None => {
+                    self.at = At::End;
+                    break;
+                }
             }
         }
-        Ok(())
+        Ok(batch)
     }
 
-    /// What of a batch was no whole row comes again, before what came since.
-    fn leave_over(&mut self, mut batch: Vec<u8>, taken: usize) -> Result<()> {
-        batch.drain(..taken);
-        if batch.is_empty() {
-            self.spare = batch;
-            return Ok(());
+    /// Takes the whole rows of what came. A server sends rows one by one, but nothing promises that.
+    fn take(&mut self, bytes: &[u8], batch: &mut Batch) -> std::result::Result<(), Fault<Refused>> {
+        let (layout, keep) = (&self.layout, self.keep);
+        let row = |fields: Fields<'_>| layout.row(fields, keep, batch);
+        if self.left_over.is_empty() {
+            let taken = self.form.feed(bytes, row)?;
+            self.left_over.extend_from_slice(&bytes[taken..]);
+        } else {
+            self.left_over.extend_from_slice(bytes);
+            let taken = self.form.feed(&self.left_over, row)?;
+            self.left_over.drain(..taken);
         }
-        if self.is_over && self.waiting.is_empty() {
-            return Err(self.corrupt("it ended in the middle of a row"));
-        }
-        batch.append(&mut self.waiting);
-        self.spare = std::mem::replace(&mut self.waiting, batch);
         Ok(())
     }
 

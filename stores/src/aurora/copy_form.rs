@@ -4,8 +4,6 @@
 //! tuples, each a count of fields and for each field a length (-1 is NULL) and its bytes; at last the count -1. Only that count tells
 //! that the rows are all there.
 
-use std::ops::Range;
-
 /// What every copy begins with.
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 /// Signature, flags, length of the extension.
@@ -25,8 +23,19 @@ enum At {
 pub(crate) struct CopyForm {
     at: At,
     columns: usize,
-    fields: Vec<Option<Range<usize>>>,
+    fields: Vec<Field>,
 }
+
+/// Where a field lies. Its length comes right before it.
+#[derive(Debug, Clone, Copy)]
+struct Field {
+    start: usize,
+    /// `None`: NULL.
+    length: Option<usize>,
+}
+
+/// Bytes of a field's length.
+const LENGTH_BYTES: usize = 4;
 
 /// Why a copy is not one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,23 +50,29 @@ pub(crate) enum Fault<E> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fields<'a> {
     bytes: &'a [u8],
-    fields: &'a [Option<Range<usize>>],
+    fields: &'a [Field],
 }
 
 impl<'a> Fields<'a> {
     /// Field `index`; `None` is NULL, and what is not there.
     pub(crate) fn get(&self, index: usize) -> Option<&'a [u8]> {
-        self.bytes.get(self.fields.get(index)?.clone()?)
+        let field = self.fields.get(index)?;
+        self.bytes.get(field.start..field.start + field.length?)
+    }
+
+    /// So many fields from `first` on, as they were sent: each behind its length, a big-endian `int4`, -1 for NULL. `None`: there are fewer.
+    pub(crate) fn sent(&self, first: usize, count: usize) -> Option<&'a [u8]> {
+        let fields = self.fields.get(first..first.checked_add(count)?)?;
+        let (Some(first), Some(last)) = (fields.first(), fields.last()) else {
+            return Some(&[]);
+        };
+        self.bytes
+            .get(first.start - LENGTH_BYTES..last.start + last.length.unwrap_or(0))
     }
 
     /// Length of the widest field.
     pub(crate) fn widest(&self) -> usize {
-        self.fields
-            .iter()
-            .flatten()
-            .map(ExactSizeIterator::len)
-            .max()
-            .unwrap_or(0)
+        self.fields.iter().filter_map(|field| field.length).max().unwrap_or(0)
     }
 }
 
@@ -148,20 +163,25 @@ impl CopyForm {
         self.fields.clear();
         let mut at = 2;
         for _ in 0..self.columns {
-            let Some((length, _)) = bytes.get(at..).and_then(<[u8]>::split_first_chunk::<4>) else {
-                return Ok(None);
-            };
-            at += 4;
+            let length = bytes.get(at..).and_then(<[u8]>::first_chunk::<LENGTH_BYTES>);
+            let Some(length) = length else { return Ok(None) };
+            at += LENGTH_BYTES;
             let length = i32::from_be_bytes(*length);
             if length == -1 {
-                self.fields.push(None);
+                self.fields.push(Field {
+                    start: at,
+                    length: None,
+                });
                 continue;
             }
             let length = usize::try_from(length).map_err(|_| "a field has a negative length")?;
             if bytes.len() - at < length {
                 return Ok(None);
             }
-            self.fields.push(Some(at..at + length));
+            self.fields.push(Field {
+                start: at,
+                length: Some(length),
+            });
             at += length;
         }
         Ok(Some(Used {
@@ -181,6 +201,7 @@ struct Used {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::sent_row;
     use super::*;
 
     type Rows = Vec<Vec<Option<Vec<u8>>>>;
@@ -210,12 +231,23 @@ mod tests {
         for piece in pieces {
             waiting.extend_from_slice(piece);
             let taken = form.feed(&waiting, |fields| {
+                sent_as_pushed(&fields);
                 rows.push((0..3).map(|index| fields.get(index).map(<[u8]>::to_vec)).collect());
                 Ok(())
             })?;
             waiting.drain(..taken);
         }
         Ok((rows, form.is_whole() && waiting.is_empty()))
+    }
+
+    /// What was sent is what [`sent_row::push`] writes of the values.
+    fn sent_as_pushed(fields: &Fields<'_>) {
+        for (first, end) in [(0, 3), (1, 3), (0, 2), (1, 1)] {
+            let mut pushed = Vec::new();
+            (first..end).for_each(|index| sent_row::push(&mut pushed, fields.get(index)));
+            assert_eq!(fields.sent(first, end - first), Some(pushed.as_slice()));
+        }
+        assert_eq!(fields.sent(1, 3), None);
     }
 
     fn rows() -> impl Strategy<Value = Rows> {

@@ -18,14 +18,12 @@ select (select system_identifier from pg_catalog.pg_control_system())::pg_catalo
        pg_catalog.current_database()::pg_catalog.text,
        pg_catalog.pg_is_in_recovery(),
        pg_catalog.current_setting('server_version'),
-       exists (select from pg_catalog.pg_proc where proname = 'aurora_version'),
-       exists (select from pg_catalog.pg_settings where name = 'apg_write_forward.consistency_mode')";
+       exists (select from pg_catalog.pg_proc where proname = 'aurora_version')";
 
 /// What a server says of itself.
 #[derive(Debug, Clone)]
 pub(crate) struct Who {
     pub(crate) role: Role,
-    pub(crate) forwards_writes: bool,
     system_identifier: String,
     started_us: i64,
     port: Option<i32>,
@@ -51,7 +49,6 @@ impl Who {
             },
             version: row.try_get(6)?,
             is_aurora: row.try_get(7)?,
-            forwards_writes: row.try_get(8)?,
         })
     }
 

@@ -31,6 +31,7 @@ mod recount;
 mod reread;
 mod scanned;
 mod send;
+mod sent_row;
 mod session;
 mod shape;
 mod slots;

@@ -104,7 +104,15 @@ fn settings(purpose: Purpose, role: Role, forwards_writes: bool) -> Vec<(&'stati
 }
 
 /// Aurora sends writes from a secondary to the writer unless this says `OFF`.
-pub(crate) const WRITE_FORWARDING: &str = "apg_write_forward.consistency_mode";
+const WRITE_FORWARDING: &str = "apg_write_forward.consistency_mode";
+
+/// Whether the server knows [`WRITE_FORWARDING`].
+async fn forwards_writes(client: &Client) -> std::result::Result<bool, PinFault> {
+    let is_known = format!(
+        "select exists (select from pg_catalog.pg_settings where name = '{WRITE_FORWARDING}')::pg_catalog.text"
+    );
+    Ok(last_row(&client.simple_query(&is_known).await?, 0).as_deref() == Some("true"))
+}
 
 fn on_off(on: bool) -> String {
     if on { "on" } else { "off" }.to_owned()
@@ -132,13 +140,8 @@ pub(crate) struct Pins {
 
 impl Pins {
     /// Pins the settings and reads them back.
-    pub(crate) async fn apply(
-        client: &Client,
-        purpose: Purpose,
-        role: Role,
-        forwards_writes: bool,
-    ) -> std::result::Result<Self, PinFault> {
-        let mut settings = settings(purpose, role, forwards_writes);
+    pub(crate) async fn apply(client: &Client, purpose: Purpose, role: Role) -> std::result::Result<Self, PinFault> {
+        let mut settings = settings(purpose, role, forwards_writes(client).await?);
         settings.push((TOKEN_SETTING, format!("{:032x}", rand::random::<u128>())));
         let mut batch = String::new();
         for (name, value) in &settings {

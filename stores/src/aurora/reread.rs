@@ -5,18 +5,19 @@ use futures::StreamExt as _;
 use tokio_postgres::Row as SqlRow;
 use tokio_postgres::types::{FromSql, PgLsn, Type};
 
-use super::copy::{forms, hashed_here};
+use super::copy::forms;
 use super::key_type::KeyColumn;
 use super::marks::position_in;
 use super::part::literals;
 use super::quote::{ROW, column};
 use super::ranged::digest_of;
+use super::sent_row;
 use super::session::Lease;
 use super::table::Table;
 use super::tables::Tables;
 use crate::{
-    ChunkDigest, DigestMode, KEYS_PER_READ_MAX, Key, KeyPart, Position, ReadRequest, Reading, Readings, Recipe, Reread,
-    Result, Row, RowDigest, RowHasher, Snapshot, StoreError, bytes_digest,
+    ChunkDigest, DigestMode, KEYS_PER_READ_MAX, Position, ReadRequest, Reading, Readings, Reread, Result, Row,
+    RowDigest, Snapshot, StoreError, bytes_digest,
 };
 
 /// Before the rows: whether this end replays, how far it has, and what was committed if it does not.
@@ -62,11 +63,10 @@ impl Reread for Tables {
             ),
         };
         let applied = self.fencing.applied().await?;
-        let mut hashing = Hashing::of(request.recipe);
         // Three statements, three snapshots, in this order: nothing stays open between them.
         let (before, rows, after) = futures::join!(
             lease.query_typed(before_of(&lease), &[]),
-            self.rows(&lease, &sql, request, &mut hashing, &tried),
+            self.rows(&lease, &sql, request, &tried),
             lease.query_typed(AFTER, &[])
         );
         let before = self.before(&lease, before, &tried)?;
@@ -207,7 +207,6 @@ impl Tables {
         lease: &Lease,
         sql: &str,
         request: &ReadRequest<'_>,
-        hashing: &mut Hashing,
         tried: &str,
     ) -> Result<(Vec<Found>, Option<Position>)> {
         let failed = |error| lease.trouble(tried, error);
@@ -223,12 +222,12 @@ impl Tables {
             let index: Option<i32> = row.try_get(0).map_err(failed)?;
             let Some(index) = index else { continue }; // the mark alone: no key was found
             let index = usize::try_from(index).unwrap_or(usize::MAX);
-            let place = found.get_mut(index).zip(request.keys.get(index));
-            let (place, key) = place
+            let place = found
+                .get_mut(index)
                 .ok_or_else(|| StoreError::Corrupt(self.trouble(tried, "an answer to a key that was not asked for")))?;
             let age: Option<i32> = row.try_get(5).map_err(failed)?;
             place.may_be_multixact |= age.is_some_and(|age| age > 0);
-            match read_row(&row, request, key, hashing).map_err(failed)? {
+            match read_row(&row, request).map_err(failed)? {
                 Some(read) => place.add(read, request.recipe.mode),
                 None => return Err(self.too_wide(tried, 1)),
             }
@@ -324,48 +323,31 @@ pub(crate) fn changed_at(table: &Table, name: Option<&str>) -> std::result::Resu
 /// Of a row, and of each of its columns; `None` is NULL.
 type Digests = (RowDigest, Vec<Option<u64>>);
 
-/// Who hashes the rows that are read.
-enum Hashing {
-    Server,
-    Here(RowHasher),
-}
-
-impl Hashing {
-    fn of(recipe: &Recipe) -> Self {
-        match recipe.mode {
-            DigestMode::Pushdown => Self::Server,
-            DigestMode::Client => Self::Here(RowHasher::new(recipe.seed, &recipe.columns)),
+/// Digests of the row and of its columns, by whoever hashes. `None`: a value is too wide to be hashed.
+fn digests(row: &SqlRow, request: &ReadRequest<'_>) -> std::result::Result<Option<Digests>, tokio_postgres::Error> {
+    match request.recipe.mode {
+        DigestMode::Pushdown => {
+            let Some(hash) = row.try_get::<_, Option<i64>>(6)? else {
+                return Ok(None);
+            };
+            let columns: Vec<Option<i64>> = row.try_get(7)?;
+            let columns = columns.into_iter().map(|hash| hash.map(i64::cast_unsigned)).collect();
+            Ok(Some((digest_of(hash), columns)))
         }
-    }
-
-    /// Digests of the row and of its columns. `None`: a value is too wide to be hashed.
-    fn digests(
-        &mut self,
-        row: &SqlRow,
-        request: &ReadRequest<'_>,
-        key: &Key,
-    ) -> std::result::Result<Option<Digests>, tokio_postgres::Error> {
-        match self {
-            Self::Server => {
-                let Some(hash) = row.try_get::<_, Option<i64>>(6)? else {
-                    return Ok(None);
-                };
-                let columns: Vec<Option<i64>> = row.try_get(7)?;
-                let columns = columns.into_iter().map(|hash| hash.map(i64::cast_unsigned)).collect();
-                Ok(Some((digest_of(hash), columns)))
+        DigestMode::Client => {
+            let Some(guard) = row.try_get::<_, Option<Sent<'_>>>(6)? else {
+                return Ok(None);
+            };
+            let first = if request.values { 11 } else { 10 };
+            let (seed, count) = (request.recipe.seed, request.recipe.columns.len());
+            let (mut sent, mut columns) = (Vec::new(), Vec::with_capacity(count));
+            for index in first..first + count {
+                let value: Option<Sent<'_>> = row.try_get(index)?;
+                let value = value.map(|value| value.0);
+                sent_row::push(&mut sent, value);
+                columns.push(value.map(|value| bytes_digest(seed, value)));
             }
-            Self::Here(hasher) => {
-                let Some(guard) = row.try_get::<_, Option<Sent<'_>>>(6)? else {
-                    return Ok(None);
-                };
-                let first = if request.values { 11 } else { 10 };
-                let sent = (0..request.recipe.columns.len()).map(|index| row.try_get(first + index));
-                let sent: Vec<Option<Sent<'_>>> = sent.collect::<std::result::Result<_, _>>()?;
-                let parts: Vec<KeyPart<'_>> = key.0.iter().map(KeyPart::from).collect();
-                let bytes = |index: usize| sent.get(index).copied().flatten().map(|sent| sent.0);
-                let columns = (0..sent.len()).map(|index| Some(bytes_digest(request.recipe.seed, bytes(index)?)));
-                Ok(Some((hashed_here(hasher, guard.0, &parts, bytes), columns.collect())))
-            }
+            Ok(Some((sent_row::digest(seed, &sent, guard.0), columns)))
         }
     }
 }
@@ -385,15 +367,10 @@ impl<'a> FromSql<'a> for Sent<'a> {
 }
 
 /// `None`: a value is too wide to be hashed.
-fn read_row(
-    row: &SqlRow,
-    request: &ReadRequest<'_>,
-    key: &Key,
-    hashing: &mut Hashing,
-) -> std::result::Result<Option<Row>, tokio_postgres::Error> {
+fn read_row(row: &SqlRow, request: &ReadRequest<'_>) -> std::result::Result<Option<Row>, tokio_postgres::Error> {
     let (table, place): (u32, &str) = (row.try_get(1)?, row.try_get(2)?);
     let (xmin, xmax): (&str, &str) = (row.try_get(3)?, row.try_get(4)?);
-    let Some((digest, columns)) = hashing.digests(row, request, key)? else {
+    let Some((digest, columns)) = digests(row, request)? else {
         return Ok(None);
     };
     let changed_at: Option<&[u8]> = row.try_get(8)?;

@@ -85,11 +85,7 @@ impl Address {
         let who = Who::ask(&client)
             .await
             .map_err(|error| fault::in_session(&self.site, tried, &error))?;
-        let pins = pinned(
-            Pins::apply(&client, self.purpose, who.role, who.forwards_writes).await,
-            &self.site,
-            tried,
-        )?;
+        let pins = pinned(Pins::apply(&client, self.purpose, who.role).await, &self.site, tried)?;
         Ok(Session {
             client,
             pins,
