@@ -42,6 +42,7 @@ pub(crate) struct Comparison<'a> {
     pub(crate) stop: &'a crate::session::Stop,
     /// Chunks that may read at the same time. Others wait for it, or for their rechecks, which are waiting for the most part.
     pub(crate) reading: &'a Semaphore,
+    pub(crate) rechecking: &'a Rechecking,
     pub(crate) pacer: &'a Pacer,
     pub(crate) gates: &'a Gates,
     /// Whether chunks of this collection keep differing.
@@ -68,6 +69,27 @@ impl Reads<'_> {
     /// Lets another chunk begin.
     fn end(&mut self) {
         self.0 = None;
+    }
+}
+
+/// Bounds the keys of chunks that are rechecked and read nothing any more.
+#[derive(Debug)]
+pub(crate) struct Rechecking {
+    keys: Semaphore,
+    keys_max: u32,
+}
+
+impl Rechecking {
+    pub(crate) fn new(keys_max: u32) -> Self {
+        let keys_max = keys_max.max(1);
+        let keys = Semaphore::new(usize::try_from(keys_max).unwrap_or(Semaphore::MAX_PERMITS));
+        Self { keys, keys_max }
+    }
+
+    /// Waits until there is room for so many keys; for more than there ever is, until it has all of it. It is never closed.
+    async fn enter(&self, keys: usize) -> Option<SemaphorePermit<'_>> {
+        let keys = u32::try_from(keys).unwrap_or(u32::MAX).min(self.keys_max);
+        self.keys.acquire_many(keys).await.ok()
     }
 }
 
@@ -350,12 +372,15 @@ impl Comparison<'_> {
             };
             attempts = 1;
             found += candidates.len();
+            let mut entered = None;
             if passes.is_over() && found > 0 {
                 // Nothing more is read of it, and nothing is kept, but for what is decided now.
                 rows = None;
+                entered = self.rechecking.enter(candidates.len()).await;
                 reads.end();
             }
             self.decide(candidates, chunk.chunk_id, counts).await?;
+            drop(entered);
         }
     }
 
@@ -409,7 +434,7 @@ impl Comparison<'_> {
 }
 
 /// Who answers at both ends now.
-async fn identities(pair: &Pair, limits: &Limits) -> stores::Result<(Identity, Identity)> {
+pub(crate) async fn identities(pair: &Pair, limits: &Limits) -> stores::Result<(Identity, Identity)> {
     let (primary, secondary) = futures::join!(
         asked(limits, &pair.primary.site, || pair.primary.identify.identity()),
         asked(limits, &pair.secondary.site, || pair.secondary.identify.identity())

@@ -89,13 +89,15 @@ pub(crate) async fn choose(
             differs: ours.0 != theirs.0,
         })
     };
-    // The first one only fetches the chunk into memory at both sides, so that no way is measured for all of them.
-    if let [way, _, ..] = ways.as_slice() {
-        let _cold = take(&way.recipe).await;
-    }
     for way in ways {
         let taken = take(&way.recipe).await;
         measured.push((way, taken));
+    }
+    if best(&measured) > 0
+        && let Some((way, taken)) = measured.first_mut()
+    {
+        // It may only have been slower because it fetched the chunk into memory for the other one.
+        *taken = take(&way.recipe).await;
     }
     let best = best(&measured);
     let name = &primary.name;

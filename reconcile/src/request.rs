@@ -178,6 +178,8 @@ pub struct Limits {
     pub reads_in_flight: ReadsInFlight,
     /// Batches of one chunk that are rechecked at the same time.
     pub recheck_batches_in_flight: usize,
+    /// Keys that are rechecked at the same time of chunks which are read to their end: where there are more, no other chunk is read.
+    pub rechecked_keys_max: u32,
     /// Tries of one request to a store before its passing error counts.
     pub attempts_max: u32,
     /// Pause before the second try; doubled for each further one, with jitter.
@@ -215,6 +217,8 @@ impl Default for Limits {
             reads_in_flight: ReadsInFlight::default(),
             // Most of a recheck is waiting, for a fence or for time to pass: nothing is held at a server meanwhile.
             recheck_batches_in_flight: 8,
+            // Eight chunks with as many as one join holds; or each chunk of a few million rows, a thousand of which differ here and there.
+            rechecked_keys_max: 80_000,
             attempts_max: 4,
             backoff: Duration::from_millis(100),
             answer_patience: Duration::from_secs(75),

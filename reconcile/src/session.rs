@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::attempt::Attempt;
-use crate::compare::Comparison;
+use crate::compare::{Comparison, Rechecking, identities};
 use crate::disclose::Disclosure;
 use crate::gates::Gates;
 use crate::link::Link;
@@ -29,8 +29,8 @@ use crate::shard::{Piece, Stage};
 use crate::workplace::Workplace;
 use crate::{FenceKind, KeySecret, Pair, ReconcileError, Request, Side, schema};
 
-/// Chunks that are open for each one that may read: the others wait for their rechecks.
-const CHUNKS_FOR_ONE_THAT_READS: usize = 3;
+/// Chunks that are open for each one that may read: the others wait for their rechecks, most of which is time that has to pass.
+const CHUNKS_FOR_ONE_THAT_READS: usize = 16;
 
 /// How a run is asked to end before it is complete.
 #[derive(Debug, Clone, Default)]
@@ -154,9 +154,7 @@ impl<'a> Session<'a> {
 
     /// Both ends, which must not be one and the same.
     pub(crate) async fn identities(&self, limits: &crate::Limits) -> Result<(Identity, Identity), ReconcileError> {
-        let ask = async |end: &End| asked(limits, &end.site, || end.identify.identity()).await.0;
-        let primary = ask(&self.pair.primary).await?;
-        let secondary = ask(&self.pair.secondary).await?;
+        let (primary, secondary) = identities(self.pair, limits).await?;
         if primary.same_data(&secondary) {
             return Err(ReconcileError::SameData {
                 primary_site: self.pair.primary.site.clone(),
@@ -403,7 +401,10 @@ impl<'a> Session<'a> {
         let recheck = self.recheck(plan, rows, (primary, secondary));
         let streak = Streak::default();
         let in_flight = plan.limits.chunks_in_flight.max(1);
-        let reading = Semaphore::new(in_flight);
+        let (reading, rechecking) = (
+            Semaphore::new(in_flight),
+            Rechecking::new(plan.limits.rechecked_keys_max),
+        );
         let comparison = Comparison {
             pair: self.pair,
             limits: &plan.limits,
@@ -419,6 +420,7 @@ impl<'a> Session<'a> {
             listener: self.listener,
             stop: &self.stop,
             reading: &reading,
+            rechecking: &rechecking,
             pacer: &self.pacer,
             gates: &self.gates,
             streak: &streak,

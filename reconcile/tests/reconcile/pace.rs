@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reconcile::{ChunkState, DigestChoice, Event, FenceKind, Pair, ReadsInFlight, Request, Stop};
+use reconcile::{ChunkState, DigestChoice, Event, FenceKind, Limits, Pair, ReadsInFlight, Request, Stop};
 use stores::{DigestMode, Part, Relation};
 use tokio::time::Instant;
 
@@ -319,6 +319,27 @@ async fn a_chunk_that_waits_for_its_rechecks_keeps_none_from_reading() {
     // One after the other would be ten times the two votes.
     let one_by_one = request.limits.unfenced_gap * 2 * 10;
     assert!(begun.elapsed() < one_by_one / 2, "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_too_many_keys_wait_for_their_rechecks_no_other_chunk_is_read() {
+    // All ten rows of each of ten chunks differ.
+    let mut took = Vec::new();
+    for keys_max in [10, 1, 100] {
+        let world = world(0..100);
+        let pair = pair(&world, Relation::Independent);
+        let mut request = with(&world, DigestChoice::Pushdown);
+        request.limits.rows_per_chunk = 10;
+        request.limits.chunks_in_flight = 1;
+        request.limits.rechecked_keys_max = keys_max;
+        let begun = Instant::now();
+        let outcome = run(&pair, &request).await.unwrap();
+        assert_eq!((outcome.summary.exit_code(), outcome.confirmed().len()), (1, 100));
+        took.push(begun.elapsed());
+    }
+    let one_by_one = Limits::default().unfenced_gap * 2 * 10;
+    assert!(took[0] >= one_by_one && took[1] >= one_by_one, "{took:?}");
+    assert!(took[2] < one_by_one / 4, "{took:?}");
 }
 
 #[tokio::test(start_paused = true)]
