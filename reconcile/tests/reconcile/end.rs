@@ -238,7 +238,9 @@ impl OneEnd {
             let world = lock(&self.world);
             let rows = self.rows(&world).keys().filter(|key| holds(part, **key)).count();
             let rows = u32::try_from(rows).unwrap_or(u32::MAX);
-            world.takes.map(|takes| takes(self.side(), mode) * rows)
+            let is_cold = !world.looks.iter().any(|(side, _)| *side == self.side());
+            let cold = if is_cold { world.cold_takes } else { Duration::ZERO };
+            world.takes.map(|takes| takes(self.side(), mode) * rows + cold)
         };
         let at = usize::from(self.is_secondary());
         {

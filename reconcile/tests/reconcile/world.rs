@@ -151,6 +151,8 @@ pub(crate) struct World {
     pub(crate) keeps: bool,
     /// What a row takes to be hashed, by side and by who hashes it.
     pub(crate) takes: Option<fn(&'static str, DigestMode) -> Duration>,
+    /// What the first look at a side takes on top, which fetches its rows into memory.
+    pub(crate) cold_takes: Duration,
     /// Parts that are being digested or read now at the primary and at the secondary.
     pub(crate) reads_now: [usize; 2],
     /// The most that there ever were.
@@ -204,6 +206,7 @@ impl World {
             load_asked: 0,
             keeps: false,
             takes: None,
+            cold_takes: Duration::ZERO,
             reads_now: [0; 2],
             reads_at_once: [0; 2],
             looks: Vec::new(),
