@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
-use stores::{Collection, End, Identity, Relation, Role};
+use stores::{Collection, Identity, Relation, Role};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 

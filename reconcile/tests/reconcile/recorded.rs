@@ -3,16 +3,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use reconcile::{
-    About, Chunk, ChunkState, CoverageState, Earlier, Event, Frame, Job, KeyDisclosure, LiveSide, Missing, Pair,
-    ReconcileError, RunPlan, Session, Stage, Staged, Stop, Summary, Workplace,
+    About, Chunk, ChunkState, CoverageState, Cut, Earlier, Event, Frame, Job, KeyDisclosure, LiveSide, Missing, Pair,
+    Plan, ReconcileError, RowPlan, RunPlan, Session, Stage, Staged, Stop, Summary, Work, Workplace,
 };
 use stores::faulty::{self, Call, Fault};
 use stores::memory::{self, Side};
-use stores::{End, Key, Relation, StoreError, Trouble, Value};
+use stores::{End, Identify, Identity, Key, Relation, Role, StoreError, Trouble, Value};
 use tempfile::TempDir;
 
 use crate::memory::{IDS, Kind, ends, memory, request, row, without_key};
@@ -122,6 +124,13 @@ impl Story {
         self.begin(self.live()).await.unwrap();
         self.go_on(self.live(), Stop::default(), |_| {}).await.unwrap()
     }
+}
+
+/// The record that a comparison keeps beside its work.
+fn kept_record(local: &Path) -> PathBuf {
+    let mut entries = std::fs::read_dir(local).unwrap().map(|entry| entry.unwrap().path());
+    let is_kept = |path: &PathBuf| path.to_string_lossy().contains("earlier.0");
+    entries.find(is_kept).unwrap()
 }
 
 #[derive(Debug)]
@@ -285,11 +294,7 @@ async fn a_run_that_was_stopped_goes_on_and_reads_nothing_twice() {
 async fn a_record_that_is_damaged_or_of_another_plan_is_refused() {
     let story = Story::new(Kind::Keyless).await;
     story.begin(story.live()).await.unwrap();
-    let kept = std::fs::read_dir(story.local())
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .find(|path| path.to_string_lossy().contains("earlier.0"))
-        .unwrap();
+    let kept = kept_record(&story.local());
     let whole = std::fs::read(&kept).unwrap();
     // The earlier run keeps its own: the kept one is written anew and not through.
     let put = |bytes: &[u8]| {
@@ -336,6 +341,114 @@ async fn a_record_that_is_damaged_or_of_another_plan_is_refused() {
     assert!(error.to_string().contains("run-1"), "{error}");
 }
 
+/// Each of what has to be alike is enough to refuse a record.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_was_hashed_or_cut_otherwise_is_refused() {
+    let story = Story::new(Kind::Ordered).await;
+    story.begin(story.live()).await.unwrap();
+    let kept = kept_record(&story.local());
+    let mut reader = journal::Reader::open(&kept).unwrap();
+    let frames = reader.records::<Frame>().collect::<Result<Vec<_>, _>>().unwrap();
+    type Edit = fn(&mut RowPlan);
+    let edits: [(&str, Edit); 4] = [
+        ("nothing", |_| {}),
+        ("the known answer", |rows| rows.known_answer ^= 1),
+        ("the recipe", |rows| rows.recipe.expression.push('x')),
+        ("the cut", |rows| match &mut rows.cut {
+            Cut::Ranges(boundaries) => assert!(boundaries.pop().is_some()),
+            other => panic!("{other:?}"),
+        }),
+    ];
+    for (what, edit) in edits {
+        std::fs::remove_file(&kept).unwrap();
+        let mut writer = journal::Writer::create(&kept, reconcile::RUN_KIND).unwrap();
+        for frame in &frames {
+            let mut frame = frame.clone();
+            if let Frame::Plan { plan, .. } = &mut frame {
+                let mut edited: Plan = serde_json::from_str(plan).unwrap();
+                let Work::Compare(rows) = &mut edited.collections[0].work else {
+                    panic!("it was not compared");
+                };
+                edit(rows);
+                *plan = serde_json::to_string(&edited).unwrap();
+            }
+            writer.append_record(&frame).unwrap();
+        }
+        writer.sync().unwrap();
+        let told = story.go_on(story.live(), Stop::default(), |_| {}).await;
+        if what == "nothing" {
+            told.unwrap().is_equal();
+            // What is done would not be done again.
+            story.begin(story.live()).await.unwrap();
+            continue;
+        }
+        let error = told.unwrap_err();
+        assert!(
+            matches!(&error, ReconcileError::OtherPlan(why) if why.contains("hashed or cut otherwise")),
+            "{what}: {error}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_live_side_that_hashes_otherwise_since_the_plan_is_not_equal() {
+    for kind in Kind::ALL {
+        let story = Story::new(kind).await;
+        story.begin(story.live()).await.unwrap();
+        story.pair.hash_otherwise(Side::Secondary, true);
+        let told = story.go_on(story.live(), Stop::default(), |_| {}).await.unwrap();
+        told.is_not_equal("digest_differs: site usw2 no longer hashes");
+        assert_eq!(told.summary.coverage[0].chunks_equal, 0);
+    }
+}
+
+/// The same end until it is told to be another.
+#[derive(Debug)]
+struct Becomes {
+    inner: Arc<dyn Identify>,
+    is_another: Arc<AtomicBool>,
+    edit: fn(&mut Identity),
+}
+
+#[async_trait]
+impl Identify for Becomes {
+    async fn identity(&self) -> stores::Result<Identity> {
+        let mut identity = self.inner.identity().await?;
+        if self.is_another.load(Ordering::SeqCst) {
+            (self.edit)(&mut identity);
+        }
+        Ok(identity)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_live_side_that_becomes_another_meanwhile_is_not_equal() {
+    let edits: [fn(&mut Identity); 2] = [
+        |identity| identity.role = Role::Writable,
+        |identity| identity.lineage = Some("another".to_owned()),
+    ];
+    for edit in edits {
+        let story = Story::new(Kind::Ordered).await;
+        let is_another = Arc::new(AtomicBool::new(false));
+        let mut live = story.live();
+        live.identify = Arc::new(Becomes {
+            inner: Arc::clone(&live.identify),
+            is_another: Arc::clone(&is_another),
+            edit,
+        });
+        story.begin(live.clone()).await.unwrap();
+        let listener = |event: Event| {
+            if matches!(event, Event::ChunkDone { .. }) {
+                is_another.store(true, Ordering::SeqCst);
+            }
+        };
+        let told = story.go_on(live, Stop::default(), listener).await.unwrap();
+        told.is_not_equal("role_changed: site usw2");
+        let equal = told.summary.coverage[0].chunks_equal;
+        assert!((1..told.summary.coverage[0].chunks_total).contains(&equal), "{equal}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_record_is_read_once_in_each_process() {
     let story = Story::new(Kind::Ordered).await;
@@ -355,12 +468,7 @@ async fn the_record_is_read_once_in_each_process() {
 }
 
 fn remove_record(local: &Path) {
-    let entries = std::fs::read_dir(local).unwrap().map(|entry| entry.unwrap().path());
-    let kept: Vec<_> = entries
-        .filter(|path| path.to_string_lossy().contains("earlier."))
-        .collect();
-    assert_eq!(kept.len(), 1);
-    std::fs::remove_file(&kept[0]).unwrap();
+    std::fs::remove_file(kept_record(local)).unwrap();
 }
 
 #[tokio::test(start_paused = true)]

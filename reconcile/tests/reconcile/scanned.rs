@@ -504,6 +504,36 @@ async fn a_site_that_was_promoted_since_the_plan_makes_nothing_equal() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn ends_that_hash_a_known_row_differently_are_not_compared_before_or_after_the_plan() {
+    for kind in Kind::ALL {
+        let pair = memory();
+        pair.load("t", IDS.map(|id| (Key::int(id), row(id))));
+        if kind.is_keyless() {
+            without_key(&pair);
+        }
+        let ends = ends(&pair, kind, Relation::Independent);
+        let work = Work::plan(&ends, &request(&ends).await).await;
+        for side in [Side::Primary, Side::Secondary] {
+            pair.hash_otherwise(side, true);
+            let outcome = run(&ends, &request(&ends).await).await.unwrap();
+            let coverage = &outcome.summary.coverage[0];
+            assert_eq!((outcome.summary.exit_code(), coverage.chunks_equal), (3, 0), "{kind:?}");
+            assert!(coverage.reason.contains("digest_differs"), "{}", coverage.reason);
+            pair.hash_otherwise(side, false);
+        }
+        pair.hash_otherwise(Side::Secondary, true);
+        for shard in work.place.plan().shards() {
+            assert_eq!(work.shard(&ends, shard.number).await.unwrap(), Staged::Durable);
+        }
+        let (summary, _) = work.merged().await.unwrap();
+        let coverage = &summary.coverage[0];
+        assert_eq!((summary.exit_code(), coverage.chunks_equal), (3, 0), "{kind:?}");
+        let reason = "digest_differs: site usw2 no longer hashes";
+        assert!(coverage.reason.contains(reason), "{}", coverage.reason);
+    }
+}
+
 /// An address that moved since the plan was made: both sites are one server, and two scans of it agree always.
 #[tokio::test(start_paused = true)]
 async fn two_sites_that_became_one_since_the_plan_make_nothing_equal() {

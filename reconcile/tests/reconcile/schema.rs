@@ -210,6 +210,12 @@ async fn a_schema_change_in_flight_is_no_divergence() {
         let outcome = run(&pair, &request(&world)).await.unwrap();
         let states: Vec<_> = outcome.divergences().map(|one| one.state).collect();
         assert_eq!((states, outcome.summary.exit_code()), (vec![state], exit));
+        let reason = &outcome.summary.coverage[0].reason;
+        assert_eq!(
+            reason.contains("schema_undecided: the schema cannot be looked at again"),
+            !has_fence,
+            "{reason}"
+        );
     }
 }
 

@@ -38,6 +38,8 @@ pub(crate) struct End {
     pub(crate) site: String,
     pub(crate) role: Role,
     pub(crate) is_reachable: bool,
+    /// Its known answer is another.
+    pub(crate) hashes_otherwise: bool,
     /// Counts restarts.
     pub(crate) life: u64,
     /// Everything up to here is visible.
@@ -57,6 +59,7 @@ impl End {
             site,
             role,
             is_reachable: true,
+            hashes_otherwise: false,
             life: 1,
             applied: FIRST_POSITION - 1,
             applied_commit_at: None,

@@ -292,6 +292,11 @@ impl Pair {
         row.map(|row| row.copies = copies.max(1)).is_some()
     }
 
+    /// Makes one side hash a known row otherwise than the other, as after an upgrade that changes what a type's binary form is.
+    pub fn hash_otherwise(&self, side: Side, otherwise: bool) {
+        self.shared.now().log.side_mut(side).hashes_otherwise = otherwise;
+    }
+
     /// Loads rows at both sides as if they had been replicated long ago.
     pub fn load(&self, table: &str, rows: impl IntoIterator<Item = (Key, Fields)>) {
         const FROZEN: u32 = 2;
