@@ -14,10 +14,10 @@ use object_store::{
 };
 use proptest::prelude::*;
 use reconcile::{
-    About, ChunkState, CoverageState, Event, Frame, Job, Missing, Pair, ReconcileError, Request, RunPlan, Session,
-    Shard, Staged, State, Stop, Summary, Workplace,
+    About, ChunkState, CoverageState, Event, FenceKind, Frame, Job, Missing, Pair, Plan, ReconcileError, Request,
+    RunPlan, Session, Shard, Staged, State, Stop, Summary, Workplace,
 };
-use stores::{Class, Relation};
+use stores::{Class, Relation, Role};
 use tempfile::TempDir;
 
 use crate::outcome::{id, pair, request, run};
@@ -349,6 +349,43 @@ async fn a_plan_is_written_once_and_read_by_the_version_that_made_it() {
     let session = Session::new(&other, None, &|_| {}, Stop::default());
     let refused = session.admit(&workplace.plan().jobs[0].plan).await.unwrap_err();
     assert!(matches!(&refused, ReconcileError::OtherPlan(_)), "{refused}");
+}
+
+/// Each of what tells the ends of a plan from others is enough to refuse it.
+#[tokio::test(start_paused = true)]
+async fn a_plan_of_other_ends_is_refused() {
+    let (_world, pair, request) = planted();
+    let planned = plan(&pair, &request).await.jobs[0].plan.clone();
+    let session = Session::new(&pair, None, &|_| {}, Stop::default());
+    session.admit(&planned).await.unwrap();
+    type Edit = fn(&mut Plan);
+    let edits: [(&str, Edit); 8] = [
+        ("primary's site", |plan| plan.primary_site.push('x')),
+        ("secondary's site", |plan| plan.secondary_site.push('x')),
+        ("primary's role", |plan| plan.primary.role = other(plan.primary.role)),
+        ("secondary's role", |plan| {
+            plan.secondary.role = other(plan.secondary.role)
+        }),
+        ("primary's lineage", |plan| plan.primary.lineage = Some("x".to_owned())),
+        ("secondary's lineage", |plan| {
+            plan.secondary.lineage = Some("x".to_owned())
+        }),
+        ("relation", |plan| plan.relation = Relation::Replicating),
+        ("fence", |plan| plan.fence = FenceKind::Canary),
+    ];
+    for (what, edit) in edits {
+        let mut plan = planned.clone();
+        edit(&mut plan);
+        let refused = session.admit(&plan).await.expect_err(what);
+        assert!(matches!(&refused, ReconcileError::OtherPlan(_)), "{what}: {refused}");
+    }
+}
+
+fn other(role: Role) -> Role {
+    match role {
+        Role::Writable => Role::ReadOnly,
+        Role::ReadOnly => Role::Writable,
+    }
 }
 
 #[tokio::test(start_paused = true)]
