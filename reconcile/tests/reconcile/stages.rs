@@ -17,6 +17,7 @@ use reconcile::{
     About, ChunkState, CoverageState, Event, FenceKind, Frame, Job, Missing, Pair, Plan, ReconcileError, Request,
     RunPlan, Session, Shard, Staged, State, Stop, Summary, Workplace,
 };
+use sha2::{Digest as _, Sha256};
 use stores::{Class, Relation, Role};
 use tempfile::TempDir;
 
@@ -251,6 +252,72 @@ async fn what_is_damaged_is_bad_data_and_never_a_result() {
     std::fs::write(winner(folder.path(), 1), named.replace(&attempt, &ours)).unwrap();
     let refused = merged(&workplace, Missing::Refused).await.unwrap_err();
     assert!(refused.to_string().contains("another plan or shard"), "{refused}");
+}
+
+/// What a worker would publish that counts wrong: another journal of shard 1, with its true length and hash.
+fn publish(folder: &Path, frames: &[Frame]) {
+    let path = journals(folder, 1).remove(0);
+    let kind = journal::Reader::open(&path).unwrap().kind().unwrap().to_owned();
+    std::fs::remove_file(&path).unwrap();
+    let mut writer = journal::Writer::create(&path, &kind).unwrap();
+    for frame in frames {
+        writer.append_record(frame).unwrap();
+    }
+    writer.sync().unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let mut named: serde_json::Value = serde_json::from_slice(&std::fs::read(winner(folder, 1)).unwrap()).unwrap();
+    named["bytes"] = bytes.len().into();
+    let hash: String = Sha256::digest(&bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    named["sha256"] = hash.into();
+    std::fs::write(winner(folder, 1), named.to_string()).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_published_and_is_not_all_of_its_shard_is_never_a_result() {
+    let (_world, pair, request) = planted();
+    let (folder, workplace) = planned(&pair, &request).await;
+    for shard in &workplace.plan().shards() {
+        work(folder.path(), &pair, shard, Stop::default()).await.0.unwrap();
+    }
+    let mut reader = journal::Reader::open(&journals(folder.path(), 1)[0]).unwrap();
+    let whole = reader.records::<Frame>().collect::<Result<Vec<_>, _>>().unwrap();
+    let chunk_of = |frame: &Frame| match frame {
+        Frame::Chunk(chunk) => Some(chunk.chunk_id),
+        Frame::Commit { chunk_id, .. } => *chunk_id,
+        Frame::Divergence(divergence) => divergence.chunk_id,
+        _ => None,
+    };
+    let fewer = whole.iter().filter(|frame| chunk_of(frame) != Some(4)).cloned();
+    let mut moved = whole.clone();
+    for frame in &mut moved {
+        match frame {
+            Frame::Chunk(chunk) if chunk.chunk_id == 5 => chunk.chunk_id = 7,
+            Frame::Commit { chunk_id, .. } if *chunk_id == Some(5) => *chunk_id = Some(7),
+            _ => {}
+        }
+    }
+    let is_end = |frame: &&Frame| matches!(frame, Frame::ShardEnd);
+    for (frames, words) in [
+        (
+            whole.iter().filter(|frame| !is_end(frame)).cloned().collect(),
+            "does not end",
+        ),
+        (fewer.collect::<Vec<_>>(), "it has 2 of 3 chunks"),
+        (moved, "chunk 7 of public.t is not of this shard"),
+    ] {
+        publish(folder.path(), &frames);
+        let refused = merged(&workplace, Missing::Refused).await.expect_err(words);
+        assert!(
+            matches!(&refused, ReconcileError::Corrupt(why) if why.contains(words)),
+            "{words}: {refused}"
+        );
+    }
+    publish(folder.path(), &whole);
+    let (_, frames, _) = merged(&workplace, Missing::Refused).await.unwrap();
+    assert_eq!(confirmed(&frames), found());
 }
 
 #[tokio::test(start_paused = true)]
