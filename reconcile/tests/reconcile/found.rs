@@ -163,15 +163,20 @@ async fn ten_thousand_differences_pass_through_a_bounded_join() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cap_stops_the_listing_and_never_the_counting() {
-    let world = table(200).share();
-    lock(&world).secondary.rows.clear();
-    let mut request = request(&world);
-    request.limits.listed_max = Some(30);
-    let outcome = run(&pair(&world, Relation::Independent), &request).await.unwrap();
-    assert_eq!(outcome.divergences().count(), 30);
-    assert_eq!(outcome.summary.counts.confirmed, 200);
-    assert_eq!(outcome.summary.counts.not_listed, 170);
-    assert_eq!(outcome.coverage().next().unwrap().confirmed, 200);
+    // In one shard, which stops by itself, and in shards of which none comes to the cap alone.
+    for rows_per_shard in [200, 20] {
+        let world = table(200).share();
+        lock(&world).secondary.rows.clear();
+        let mut request = request(&world);
+        request.limits.listed_max = Some(30);
+        request.limits.rows_per_chunk = 10;
+        request.limits.rows_per_shard = rows_per_shard;
+        let outcome = run(&pair(&world, Relation::Independent), &request).await.unwrap();
+        assert_eq!(outcome.divergences().count(), 30);
+        assert_eq!(outcome.summary.counts.confirmed, 200);
+        assert_eq!(outcome.summary.counts.not_listed, 170);
+        assert_eq!(outcome.coverage().next().unwrap().confirmed, 200);
+    }
 }
 
 #[tokio::test(start_paused = true)]
