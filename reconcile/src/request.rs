@@ -217,8 +217,8 @@ impl Default for Limits {
             reads_in_flight: ReadsInFlight::default(),
             // Most of a recheck is waiting, for a fence or for time to pass: nothing is held at a server meanwhile.
             recheck_batches_in_flight: 8,
-            // Those of 64 chunks where one row of a hundred differs, or of eight whose rows all do: some kilobyte each, with what was read of them.
-            rechecked_keys_max: 32_000,
+            // Those of 32 chunks where one row of a hundred differs, or of eight whose rows all do: a kilobyte each, with what was read of them.
+            rechecked_keys_max: 16_000,
             attempts_max: 4,
             backoff: Duration::from_millis(100),
             answer_patience: Duration::from_secs(75),
