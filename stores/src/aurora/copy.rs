@@ -286,7 +286,7 @@ enum At {
     Rows,
     /// The server has said that this was all.
     End,
-    /// There is nothing more behind an error.
+    /// There is nothing more behind an error, and behind a batch that nobody waited for.
     Error,
 }
 
@@ -327,16 +327,15 @@ impl Copying {
     /// # Errors
     /// Of the server, also in mid-copy; `Corrupt` when the copy ends without its trailer; `Unsupported` for a value that is too wide.
     pub(crate) async fn next(&mut self) -> Result<Option<Batch>> {
-        match self.at {
-            At::Rows => {}
-            At::End => return Ok(None),
-            At::Error => return Err(self.corrupt("it was read on behind an error")),
+        // Of a batch that is not waited for to its end, rows are gone: only one that came whole leads on.
+        match std::mem::replace(&mut self.at, At::Error) {
+            At::Rows => self.batch().await.map(Some),
+            At::End => {
+                self.at = At::End;
+                Ok(None)
+            }
+            At::Error => Err(self.corrupt("it was read on behind an error")),
         }
-        let batch = self.batch().await;
-        if batch.is_err() {
-            self.at = At::Error;
-        }
-        batch.map(Some)
     }
 
     /// Takes from the wire until there is a batch, or no more: the last one may be empty.
@@ -353,10 +352,11 @@ impl Copying {
                 None if !self.form.is_whole() => return Err(self.corrupt("it ended before its trailer")),
                 None => {
                     self.at = At::End;
-                    break;
+                    return Ok(batch);
                 }
             }
         }
+        self.at = At::Rows;
         Ok(batch)
     }
 

@@ -265,7 +265,7 @@ impl Tables {
     }
 
     /// Begins to copy key and digest of each row of a part, whoever hashes.
-    async fn copy_part(
+    pub(super) async fn copy_part(
         &self,
         (collection, part): (&Collection, &Part),
         recipe: &Recipe,

@@ -2,6 +2,7 @@
 
 mod canaries;
 mod connecting;
+mod copies;
 mod identities;
 mod sessions;
 mod setup;
