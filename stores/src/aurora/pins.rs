@@ -107,7 +107,7 @@ fn settings(purpose: Purpose, role: Role, forwards_writes: bool) -> Vec<(&'stati
 const WRITE_FORWARDING: &str = "apg_write_forward.consistency_mode";
 
 /// Whether the server knows [`WRITE_FORWARDING`].
-async fn forwards_writes(client: &Client) -> std::result::Result<bool, PinFault> {
+pub(crate) async fn forwards_writes(client: &Client) -> std::result::Result<bool, tokio_postgres::Error> {
     let is_known = format!(
         "select exists (select from pg_catalog.pg_settings where name = '{WRITE_FORWARDING}')::pg_catalog.text"
     );
@@ -140,8 +140,13 @@ pub(crate) struct Pins {
 
 impl Pins {
     /// Pins the settings and reads them back.
-    pub(crate) async fn apply(client: &Client, purpose: Purpose, role: Role) -> std::result::Result<Self, PinFault> {
-        let mut settings = settings(purpose, role, forwards_writes(client).await?);
+    pub(crate) async fn apply(
+        client: &Client,
+        purpose: Purpose,
+        role: Role,
+        forwards_writes: bool,
+    ) -> std::result::Result<Self, PinFault> {
+        let mut settings = settings(purpose, role, forwards_writes);
         settings.push((TOKEN_SETTING, format!("{:032x}", rand::random::<u128>())));
         let mut batch = String::new();
         for (name, value) in &settings {

@@ -13,7 +13,7 @@ use tokio_postgres::{Client, NoTls};
 use super::config::{Auth, Tls};
 use super::fault;
 use super::identity::Who;
-use super::pins::{PinFault, Pins, Purpose, pinned};
+use super::pins::{PinFault, Pins, Purpose, forwards_writes, pinned};
 use super::tls;
 use super::url::Url;
 use crate::{Result, StoreError, Trouble};
@@ -82,10 +82,14 @@ impl Address {
 
     async fn open_patiently(&self, tried: &str) -> Result<Session> {
         let (client, driver) = self.connect(tried).await?;
-        let who = Who::ask(&client)
-            .await
+        // Both go out at once: to another region, each answer takes a while.
+        let (who, forwards_writes) = futures::try_join!(Who::ask(&client), forwards_writes(&client))
             .map_err(|error| fault::in_session(&self.site, tried, &error))?;
-        let pins = pinned(Pins::apply(&client, self.purpose, who.role).await, &self.site, tried)?;
+        let pins = pinned(
+            Pins::apply(&client, self.purpose, who.role, forwards_writes).await,
+            &self.site,
+            tried,
+        )?;
         Ok(Session {
             client,
             pins,
