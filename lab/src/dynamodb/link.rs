@@ -30,7 +30,7 @@ type Item = HashMap<String, AttributeValue>;
 type KeyText = String;
 
 /// What is done to changes under way. Counts are used up, change by change.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Orders {
     pub(crate) delay: Duration,
     pub(crate) drop_next: usize,
@@ -187,8 +187,7 @@ impl Carrier {
         if direction.source != self.link.source() {
             self.turn(direction).await?;
         }
-        let orders = self.link.order(|orders| orders.clone());
-        if !orders.is_cut && direction.under_way.len() < UNDER_WAY_MAX {
+        if !self.link.order(|orders| orders.is_cut) && direction.under_way.len() < UNDER_WAY_MAX {
             self.link.passes.send_modify(|passes| passes.begun += 1);
             let pass = self.link.passes.borrow().begun;
             for index in 0..self.tables.len() {
