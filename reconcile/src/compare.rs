@@ -42,6 +42,7 @@ pub(crate) struct Comparison<'a> {
     pub(crate) stop: &'a crate::session::Stop,
     /// Chunks that may read at the same time. Others wait for it, or for their rechecks, which are waiting for the most part.
     pub(crate) reading: &'a Semaphore,
+    /// What lets chunks that wait for their rechecks give their place to others.
     pub(crate) rechecking: &'a Rechecking,
     pub(crate) pacer: &'a Pacer,
     pub(crate) gates: &'a Gates,
@@ -372,15 +373,16 @@ impl Comparison<'_> {
             };
             attempts = 1;
             found += candidates.len();
-            let mut entered = None;
-            if passes.is_over() && found > 0 {
+            let _entered = if passes.is_over() && found > 0 {
                 // Nothing more is read of it, and nothing is kept, but for what is decided now.
                 rows = None;
-                entered = self.rechecking.enter(candidates.len()).await;
+                let entered = self.rechecking.enter(candidates.len()).await;
                 reads.end();
-            }
+                entered
+            } else {
+                None
+            };
             self.decide(candidates, chunk.chunk_id, counts).await?;
-            drop(entered);
         }
     }
 

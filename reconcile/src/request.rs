@@ -217,7 +217,7 @@ impl Default for Limits {
             reads_in_flight: ReadsInFlight::default(),
             // Most of a recheck is waiting, for a fence or for time to pass: nothing is held at a server meanwhile.
             recheck_batches_in_flight: 8,
-            // Those of 32 chunks where one row of a hundred differs, or of eight whose rows all do: a kilobyte each, with what was read of them.
+            // Those of 32 chunks where one row of a hundred differs; the last join of one whose rows all do may hold half as many.
             rechecked_keys_max: 16_000,
             attempts_max: 4,
             backoff: Duration::from_millis(100),

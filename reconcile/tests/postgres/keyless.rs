@@ -133,12 +133,7 @@ async fn copies_in_flight_are_no_divergences_and_a_planted_one_is_found_among_th
     let copies = start(None, None).await;
     let pair = copies.ends();
     let (stop, task) = churn(&copies).await;
-    // Application stands still for a while, again and again.
-    let holder = copies.pair.subscriber().client("app").await.unwrap();
-    let held = tokio::spawn(async move {
-        let hold = "begin; lock table public.log in share row exclusive mode; select pg_sleep(0.4); commit; select pg_sleep(0.1)";
-        while holder.batch_execute(hold).await.is_ok() {}
-    });
+    let held_up = copies.hold_up("public.log").await;
     let request = request(&pair).await;
     let mut in_flight = 0;
     for _ in 0..RUNS_MAX {
@@ -156,7 +151,7 @@ async fn copies_in_flight_are_no_divergences_and_a_planted_one_is_found_among_th
     let classes: Vec<Class> = found.iter().map(|one| one.class).collect();
     assert_eq!(classes, [Class::MissingOnSecondary]);
     stop.cancel();
-    held.abort();
+    held_up.abort();
     assert!(task.await.unwrap() > 0);
     copies.shutdown().await;
 }

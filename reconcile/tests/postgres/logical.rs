@@ -73,13 +73,7 @@ async fn rows_in_flight_are_no_divergences_and_an_injected_one_is_found_among_th
     }
     let wrong = "update public.orders set note = 'wrong' where id = 900";
     copies.pair.subscriber().execute("app", wrong).await.unwrap();
-    // Application stands still for a while, again and again: without a fence, what it has not come to looks different.
-    let holder = copies.pair.subscriber().client("app").await.unwrap();
-    let held = tokio::spawn(async move {
-        let hold = "begin; lock table public.orders, public.payments, public.customers in share row exclusive mode; \
-                    select pg_sleep(0.4); commit; select pg_sleep(0.1)";
-        while holder.batch_execute(hold).await.is_ok() {}
-    });
+    let held_up = copies.hold_up("public.orders, public.payments, public.customers").await;
     let mut in_flight = 0;
     for _ in 0..3 {
         let (found, summary) = run(&pair, &request(&pair).await).await;
@@ -89,7 +83,7 @@ async fn rows_in_flight_are_no_divergences_and_an_injected_one_is_found_among_th
         in_flight += summary.counts.transient + summary.counts.undecided();
     }
     assert!(in_flight > 0, "nothing was in flight: the test proves nothing");
-    held.abort();
+    held_up.abort();
     for workload in workloads {
         assert!(workload.stop().await.unwrap().writes() > 0);
     }

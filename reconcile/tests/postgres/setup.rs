@@ -12,6 +12,7 @@ use stores::aurora::{
 };
 use stores::secret::Secret;
 use stores::{Collection, End, Relation};
+use tokio::task::JoinHandle;
 
 /// What the role logs in with.
 const PASSWORD: &str = "what the role of these tests logs in with";
@@ -186,6 +187,16 @@ impl Copies {
             relation: Relation::Replicating,
             fence: FenceKind::Time,
         }
+    }
+
+    /// Application of these tables stands still for a while, again and again, until the task is aborted. What it has not come to looks
+    /// different meanwhile.
+    pub(crate) async fn hold_up(&self, tables: &str) -> JoinHandle<()> {
+        let holder = self.pair.subscriber().client("app").await.unwrap();
+        let hold = format!(
+            "begin; lock table {tables} in share row exclusive mode; select pg_sleep(0.4); commit; select pg_sleep(0.1)"
+        );
+        tokio::spawn(async move { while holder.batch_execute(&hold).await.is_ok() {} })
     }
 
     pub(crate) async fn shutdown(self) {

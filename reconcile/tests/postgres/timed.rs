@@ -59,13 +59,8 @@ async fn by_time_and_slots_rows_in_flight_are_no_divergences_and_an_injected_one
         };
         workloads.push(Workload::start(copies.pair.publisher(), options).await.unwrap());
     }
-    // Application stands still for a while, again and again. Whether a run meets a row on its way is a matter of chance all the same.
-    let holder = copies.pair.subscriber().client("app").await.unwrap();
-    let held = tokio::spawn(async move {
-        let hold = "begin; lock table public.orders, public.payments in share row exclusive mode; \
-                    select pg_sleep(0.4); commit; select pg_sleep(0.1)";
-        while holder.batch_execute(hold).await.is_ok() {}
-    });
+    // Whether a run meets a row on its way is a matter of chance all the same.
+    let held_up = copies.hold_up("public.orders, public.payments").await;
     let (mut in_flight, mut runs) = (0, 0);
     while runs < 2 || (in_flight == 0 && runs < RUNS_MAX) {
         runs += 1;
@@ -76,7 +71,7 @@ async fn by_time_and_slots_rows_in_flight_are_no_divergences_and_an_injected_one
         in_flight += summary.counts.transient + summary.counts.undecided();
     }
     assert!(in_flight > 0, "nothing was in flight: the test proves nothing");
-    held.abort();
+    held_up.abort();
     for workload in workloads {
         assert!(workload.stop().await.unwrap().writes() > 0);
     }

@@ -65,6 +65,16 @@ pub(crate) fn without_key(pair: &memory::Pair) {
     }
 }
 
+/// The pair with a row for each of [`IDS`], as it is read in this way.
+pub(crate) fn loaded(kind: Kind) -> memory::Pair {
+    let pair = memory();
+    pair.load("t", IDS.map(|id| (Key::int(id), row(id))));
+    if kind.is_keyless() {
+        without_key(&pair);
+    }
+    pair
+}
+
 /// The ends of a pair, read in this way.
 pub(crate) fn ends(pair: &memory::Pair, kind: Kind, relation: Relation) -> Pair {
     let tolerance = || {

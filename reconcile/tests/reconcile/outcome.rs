@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -190,4 +191,15 @@ impl Outcome {
 pub(crate) fn id(key: &str) -> i64 {
     let key: serde_json::Value = serde_json::from_str(key).unwrap();
     key["id"].as_i64().unwrap()
+}
+
+/// A journal of the same kind that holds these frames instead.
+pub(crate) fn rewrite(path: &Path, frames: &[Frame]) {
+    let kind = journal::Reader::open(path).unwrap().kind().unwrap().to_owned();
+    std::fs::remove_file(path).unwrap();
+    let mut writer = journal::Writer::create(path, &kind).unwrap();
+    for frame in frames {
+        writer.append_record(frame).unwrap();
+    }
+    writer.sync().unwrap();
 }

@@ -14,7 +14,7 @@ use stores::faulty::{self, Call, Fault};
 use stores::memory::{self, Delay, Side};
 use stores::{Class, End, Key, Relation, StoreError, Trouble, Value};
 
-use crate::memory::{IDS, Kind, ends, found, in_use, memory, request, row, truth, without_key};
+use crate::memory::{IDS, Kind, ends, found, in_use, loaded, memory, request, row, truth, without_key};
 use crate::outcome::{Outcome, run};
 
 #[derive(Debug, Clone)]
@@ -120,11 +120,7 @@ proptest! {
 #[tokio::test(start_paused = true)]
 async fn a_pair_in_use_has_no_divergences_and_a_planted_one_is_found() {
     for kind in Kind::ALL {
-        let pair = memory();
-        pair.load("t", IDS.map(|id| (Key::int(id), row(id))));
-        if kind.is_keyless() {
-            without_key(&pair);
-        }
+        let pair = loaded(kind);
         pair.set_delay(Delay::Fixed(Duration::from_millis(50)));
         let _in_use = in_use(&pair);
         let ends = ends(&pair, kind, Relation::Replicating);
@@ -183,11 +179,7 @@ fn denied() -> StoreError {
 
 /// An equal pair of 300 rows whose secondary fails by a script.
 async fn failing(kind: Kind) -> (memory::Pair, Pair, Request, faulty::Script) {
-    let pair = memory();
-    pair.load("t", IDS.map(|id| (Key::int(id), row(id))));
-    if kind.is_keyless() {
-        without_key(&pair);
-    }
+    let pair = loaded(kind);
     let mut ends = ends(&pair, kind, Relation::Independent);
     let request = request(&ends).await;
     let (secondary, script) = faulty::wrap(&ends.secondary);
@@ -507,11 +499,7 @@ async fn a_site_that_was_promoted_since_the_plan_makes_nothing_equal() {
 #[tokio::test(start_paused = true)]
 async fn ends_that_hash_a_known_row_differently_are_not_compared_before_or_after_the_plan() {
     for kind in Kind::ALL {
-        let pair = memory();
-        pair.load("t", IDS.map(|id| (Key::int(id), row(id))));
-        if kind.is_keyless() {
-            without_key(&pair);
-        }
+        let pair = loaded(kind);
         let ends = ends(&pair, kind, Relation::Independent);
         let work = Work::plan(&ends, &request(&ends).await).await;
         for side in [Side::Primary, Side::Secondary] {
@@ -539,11 +527,7 @@ async fn ends_that_hash_a_known_row_differently_are_not_compared_before_or_after
 #[tokio::test(start_paused = true)]
 async fn two_sites_that_became_one_since_the_plan_make_nothing_equal() {
     for kind in [Kind::Unordered, Kind::Keyless] {
-        let pair = memory();
-        pair.load("t", IDS.map(|id| (Key::int(id), row(id))));
-        if kind.is_keyless() {
-            without_key(&pair);
-        }
+        let pair = loaded(kind);
         let apart = ends(&pair, kind, Relation::Independent);
         let work = Work::plan(&apart, &request(&apart).await).await;
         let one = Pair {

@@ -21,7 +21,7 @@ use sha2::{Digest as _, Sha256};
 use stores::{Class, Relation, Role};
 use tempfile::TempDir;
 
-use crate::outcome::{id, pair, request, run};
+use crate::outcome::{id, pair, request, rewrite, run};
 use crate::world::{Shared, World, lock};
 
 /// A hundred rows in ten chunks and four shards, of which three rows differ.
@@ -257,13 +257,7 @@ async fn what_is_damaged_is_bad_data_and_never_a_result() {
 /// What a worker would publish that counts wrong: another journal of shard 1, with its true length and hash.
 fn publish(folder: &Path, frames: &[Frame]) {
     let path = journals(folder, 1).remove(0);
-    let kind = journal::Reader::open(&path).unwrap().kind().unwrap().to_owned();
-    std::fs::remove_file(&path).unwrap();
-    let mut writer = journal::Writer::create(&path, &kind).unwrap();
-    for frame in frames {
-        writer.append_record(frame).unwrap();
-    }
-    writer.sync().unwrap();
+    rewrite(&path, frames);
     let bytes = std::fs::read(&path).unwrap();
     let mut named: serde_json::Value = serde_json::from_slice(&std::fs::read(winner(folder, 1)).unwrap()).unwrap();
     named["bytes"] = bytes.len().into();
