@@ -11,9 +11,20 @@ pub struct Kept {
     pub rows: Option<KeptRows>,
 }
 
-/// Keys and digests of rows, packed: some thirty bytes a row.
+/// Keys and digests of rows, packed: some thirty bytes a row, in blocks of so many rows that are not moved when more come.
 #[derive(Clone, Default)]
 pub struct KeptRows {
+    /// All but the last are full.
+    blocks: Vec<Block>,
+    /// Of all of them.
+    key_bytes: usize,
+}
+
+/// Rows of a block: small enough that what one chunk gives back, the next one takes again.
+const BLOCK_ROWS: usize = 1_024;
+
+#[derive(Clone)]
+struct Block {
     digests: Vec<RowDigest>,
     /// Where the packed key of each row ends in `keys`.
     ends: Vec<u32>,
@@ -58,66 +69,94 @@ impl std::fmt::Debug for KeptRows {
 }
 
 impl KeptRows {
-    /// Adds a row. `false`: it does not fit any more, and was not added; no table of rows holds more than 4 GB of keys.
+    /// Adds a row. `false`: it does not fit any more, and was not added; no block holds more than 4 GB of keys.
     #[must_use]
     pub fn push(&mut self, key: &[KeyPart<'_>], digest: RowDigest) -> bool {
-        let begun = self.keys.len();
-        for value in key {
-            let (tag, bytes) = match value {
-                KeyPart::Int(value) => {
-                    self.keys.push(tag::INT);
-                    self.keys.extend_from_slice(&value.to_le_bytes());
-                    continue;
-                }
-                KeyPart::Text(text) => (tag::TEXT, text.as_bytes()),
-                KeyPart::Bytes(bytes) => (tag::BYTES, *bytes),
-            };
-            let Ok(length) = u32::try_from(bytes.len()) else {
-                self.keys.truncate(begun);
-                return false;
-            };
-            self.keys.push(tag);
-            self.keys.extend_from_slice(&length.to_le_bytes());
-            self.keys.extend_from_slice(bytes);
-        }
-        let Ok(end) = u32::try_from(self.keys.len()) else {
-            self.keys.truncate(begun);
-            return false;
-        };
-        self.ends.push(end);
-        self.digests.push(digest);
-        true
+        self.push_packed(digest, |packed| key.iter().all(|value| pack(*value, packed)))
     }
 
-    /// Adds all rows of `more` behind these. `false`: they do not fit, and none was added.
+    /// Adds all rows of `more` behind these. `false`: they do not fit, and not all were added.
     #[must_use]
     pub fn append(&mut self, more: &Self) -> bool {
-        let fits = u32::try_from(self.keys.len() + more.keys.len()).is_ok();
-        if let (true, Ok(shift)) = (fits, u32::try_from(self.keys.len())) {
-            self.keys.extend_from_slice(&more.keys);
-            self.ends.extend(more.ends.iter().map(|end| end + shift));
-            self.digests.extend_from_slice(&more.digests);
+        (0..more.len()).all(|index| {
+            let row = more.packed_key(index).zip(more.digest(index));
+            row.is_some_and(|(key, digest)| {
+                self.push_packed(digest, |packed| {
+                    packed.extend_from_slice(key);
+                    true
+                })
+            })
+        })
+    }
+
+    fn push_packed(&mut self, digest: RowDigest, pack: impl FnOnce(&mut Vec<u8>) -> bool) -> bool {
+        if self.blocks.last().is_none_or(|last| last.digests.len() == BLOCK_ROWS) {
+            // Keys of one table are about as long as each other.
+            let key_bytes = self.blocks.last().map_or(0, |last| last.keys.len());
+            self.blocks.push(Block::new(key_bytes));
         }
-        fits
+        let Some(block) = self.blocks.last_mut() else {
+            return false;
+        };
+        let begun = block.keys.len();
+        let end = if pack(&mut block.keys) {
+            u32::try_from(block.keys.len()).ok()
+        } else {
+            None
+        };
+        let Some(end) = end else {
+            block.keys.truncate(begun);
+            return false;
+        };
+        self.key_bytes += block.keys.len() - begun;
+        block.ends.push(end);
+        block.digests.push(digest);
+        true
     }
 
     /// Number of rows.
     pub fn len(&self) -> usize {
-        self.digests.len()
+        let full = self.blocks.len().saturating_sub(1);
+        full * BLOCK_ROWS + self.blocks.last().map_or(0, |last| last.digests.len())
     }
 
     /// No row.
     pub fn is_empty(&self) -> bool {
-        self.digests.is_empty()
+        self.len() == 0
     }
 
     /// What they take in memory.
     pub fn bytes(&self) -> usize {
-        self.digests.len() * (size_of::<RowDigest>() + size_of::<u32>()) + self.keys.len()
+        self.len() * (size_of::<RowDigest>() + size_of::<u32>()) + self.key_bytes
     }
 
     /// The packed key of row `index`, which names the row: two rows have the same bytes only if they have the same key.
     pub fn packed_key(&self, index: usize) -> Option<&[u8]> {
+        self.blocks.get(index / BLOCK_ROWS)?.packed_key(index % BLOCK_ROWS)
+    }
+
+    /// The digest of row `index`.
+    pub fn digest(&self, index: usize) -> Option<RowDigest> {
+        let block = self.blocks.get(index / BLOCK_ROWS)?;
+        block.digests.get(index % BLOCK_ROWS).copied()
+    }
+
+    /// The key of row `index`.
+    pub fn key(&self, index: usize) -> Option<Key> {
+        unpacked(self.packed_key(index)?)
+    }
+}
+
+impl Block {
+    fn new(key_bytes: usize) -> Self {
+        Self {
+            digests: Vec::with_capacity(BLOCK_ROWS),
+            ends: Vec::with_capacity(BLOCK_ROWS),
+            keys: Vec::with_capacity(key_bytes),
+        }
+    }
+
+    fn packed_key(&self, index: usize) -> Option<&[u8]> {
         let place = |end: u32| usize::try_from(end).ok();
         let begin = match index.checked_sub(1) {
             None => 0,
@@ -125,16 +164,26 @@ impl KeptRows {
         };
         self.keys.get(begin..place(*self.ends.get(index)?)?)
     }
+}
 
-    /// The digest of row `index`.
-    pub fn digest(&self, index: usize) -> Option<RowDigest> {
-        self.digests.get(index).copied()
-    }
-
-    /// The key of row `index`.
-    pub fn key(&self, index: usize) -> Option<Key> {
-        unpacked(self.packed_key(index)?)
-    }
+/// Packs one value of a key. `false`: it is too long.
+fn pack(value: KeyPart<'_>, packed: &mut Vec<u8>) -> bool {
+    let (tag, bytes) = match value {
+        KeyPart::Int(value) => {
+            packed.push(tag::INT);
+            packed.extend_from_slice(&value.to_le_bytes());
+            return true;
+        }
+        KeyPart::Text(text) => (tag::TEXT, text.as_bytes()),
+        KeyPart::Bytes(bytes) => (tag::BYTES, bytes),
+    };
+    let Ok(length) = u32::try_from(bytes.len()) else {
+        return false;
+    };
+    packed.push(tag);
+    packed.extend_from_slice(&length.to_le_bytes());
+    packed.extend_from_slice(bytes);
+    true
 }
 
 fn unpacked(mut packed: &[u8]) -> Option<Key> {
@@ -197,5 +246,28 @@ mod tests {
             }
             prop_assert_eq!(first.key(keys.len()), None);
         }
+    }
+    #[test]
+    fn rows_are_found_again_in_every_block() {
+        let many = i64::try_from(3 * BLOCK_ROWS).unwrap();
+        let mut all = KeptRows::default();
+        // The pieces and the blocks do not end together.
+        let mut from = 0;
+        for length in [700, 1, 1_500, many] {
+            let mut piece = KeptRows::default();
+            for id in from..from + length {
+                let digest = RowDigest(u128::try_from(id).unwrap());
+                assert!(piece.push(&[KeyPart::Int(id)], digest));
+            }
+            assert!(all.append(&piece));
+            from += length;
+        }
+        assert_eq!(all.len(), usize::try_from(from).unwrap());
+        assert_eq!(all.bytes(), all.len() * (16 + 4 + 9));
+        for (index, id) in (0..from).enumerate() {
+            assert_eq!(all.key(index), Some(Key::int(id)));
+            assert_eq!(all.digest(index), Some(RowDigest(u128::try_from(id).unwrap())));
+        }
+        assert_eq!((all.packed_key(all.len()), all.digest(all.len())), (None, None));
     }
 }
