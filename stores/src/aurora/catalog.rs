@@ -74,19 +74,19 @@ impl Schema {
         let types = Types::load(client).await?;
         let collations = collations(client).await?;
         let mut columns: HashMap<u32, Vec<RawColumn>> = HashMap::new();
-        for row in client.query(catalog_sql::COLUMNS, &[]).await? {
+        for row in client.query_typed(catalog_sql::COLUMNS, &[]).await? {
             columns.entry(row.try_get(0)?).or_default().push(RawColumn::read(&row)?);
         }
         let mut indexes: HashMap<u32, Vec<RawIndex>> = HashMap::new();
-        for row in client.query(catalog_sql::KEYS, &[]).await? {
+        for row in client.query_typed(catalog_sql::KEYS, &[]).await? {
             indexes.entry(row.try_get(0)?).or_default().push(RawIndex::read(&row)?);
         }
         let mut definitions = definitions(client).await?;
         let mut tables: BTreeMap<String, Arc<Table>> = BTreeMap::new();
-        let found = match client.query(catalog_sql::TABLES, &[]).await {
+        let found = match client.query_typed(catalog_sql::TABLES, &[]).await {
             // One table that somebody holds must not hide all others.
             Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
-                client.query(catalog_sql::TABLES_WHILE_LOCKED, &[]).await?
+                client.query_typed(catalog_sql::TABLES_WHILE_LOCKED, &[]).await?
             }
             found => found?,
         };
@@ -152,7 +152,7 @@ fn read_table(
 /// Indexes, constraints and extensions of each table, sorted.
 async fn definitions(client: &Client) -> Result<HashMap<u32, Vec<Definition>>, tokio_postgres::Error> {
     let mut definitions: HashMap<u32, Vec<Definition>> = HashMap::new();
-    for row in client.query(catalog_sql::DEFINITIONS, &[]).await? {
+    for row in client.query_typed(catalog_sql::DEFINITIONS, &[]).await? {
         let (kind, text): (&str, &str) = (row.try_get(1)?, row.try_get(2)?);
         definitions.entry(row.try_get(0)?).or_default().push(Definition {
             kind: kind.to_owned(),
@@ -397,7 +397,7 @@ struct RawType {
 impl Types {
     async fn load(client: &Client) -> Result<Self, tokio_postgres::Error> {
         let mut types = HashMap::new();
-        for row in client.query(catalog_sql::TYPES, &[]).await? {
+        for row in client.query_typed(catalog_sql::TYPES, &[]).await? {
             types.insert(
                 row.try_get(0)?,
                 RawType {
@@ -419,7 +419,7 @@ impl Types {
             );
         }
         let mut fields: HashMap<u32, Vec<(String, u32)>> = HashMap::new();
-        for row in client.query(catalog_sql::FIELDS, &[]).await? {
+        for row in client.query_typed(catalog_sql::FIELDS, &[]).await? {
             fields
                 .entry(row.try_get(0)?)
                 .or_default()
@@ -507,7 +507,7 @@ fn text_alike() -> Shape {
 
 async fn collations(client: &Client) -> Result<HashMap<u32, Collation>, tokio_postgres::Error> {
     let mut collations = HashMap::new();
-    for row in client.query(catalog_sql::COLLATIONS, &[]).await? {
+    for row in client.query_typed(catalog_sql::COLLATIONS, &[]).await? {
         let version: Option<&str> = row.try_get(4)?;
         let collation = Collation {
             is_deterministic: row.try_get(3)?,
@@ -516,7 +516,7 @@ async fn collations(client: &Client) -> Result<HashMap<u32, Collation>, tokio_po
         collations.insert(row.try_get(0)?, collation);
     }
     let server: String = client
-        .query_one("select pg_catalog.current_setting('server_version_num')", &[])
+        .query_typed_one("select pg_catalog.current_setting('server_version_num')", &[])
         .await?
         .try_get(0)?;
     let version: Option<String> = if server
@@ -524,13 +524,13 @@ async fn collations(client: &Client) -> Result<HashMap<u32, Collation>, tokio_po
         .is_ok_and(|server| server >= COLLATION_VERSION_SINCE)
     {
         client
-            .query_one(catalog_sql::DATABASE_COLLATION_VERSION, &[])
+            .query_typed_one(catalog_sql::DATABASE_COLLATION_VERSION, &[])
             .await?
             .try_get(0)?
     } else {
         None
     };
-    let row = client.query_one(catalog_sql::DATABASE_COLLATION, &[]).await?;
+    let row = client.query_typed_one(catalog_sql::DATABASE_COLLATION, &[]).await?;
     let database = Collation {
         is_deterministic: true, // the database's own always is
         order: text_order(row.try_get(0)?, row.try_get(1)?, version.as_deref(), row.try_get(2)?),

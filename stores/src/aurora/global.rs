@@ -73,7 +73,7 @@ fn microseconds(ms: f64) -> Option<u64> {
 
 /// The status of an Aurora instance.
 pub(crate) async fn status(client: &Client, identity: Identity) -> Result<NativeStatus, tokio_postgres::Error> {
-    let row = client.query_one(FIGURES, &[]).await?;
+    let row = client.query_typed_one(FIGURES, &[]).await?;
     let now_us: i64 = row.try_get("now_us")?;
     let is_hidden = row.try_get::<_, Option<bool>>("writer_hidden")?.unwrap_or(false);
     let writer_us: Option<i64> = row.try_get("writer_us")?;
@@ -115,7 +115,7 @@ pub(crate) async fn status(client: &Client, identity: Identity) -> Result<Native
 }
 
 async fn ask(client: &Client, sql: &str) -> Result<Vec<Told>, tokio_postgres::Error> {
-    client.query(sql, &[]).await?.iter().map(Told::read).collect()
+    client.query_typed(sql, &[]).await?.iter().map(Told::read).collect()
 }
 
 /// The largest lag with its instant. An instance cannot tell which region it is in, so with several the worst speaks for all; one that

@@ -35,7 +35,7 @@ pub(crate) struct Who {
 
 impl Who {
     pub(crate) async fn ask(client: &Client) -> std::result::Result<Self, tokio_postgres::Error> {
-        let row = client.query_one(WHO, &[]).await?;
+        let row = client.query_typed_one(WHO, &[]).await?;
         Ok(Self {
             system_identifier: row.try_get(0)?,
             started_us: row.try_get(1)?,
@@ -151,7 +151,7 @@ async fn aurora_members(sessions: &Sessions, client: &Client) -> Result<Vec<Stri
             .hint("let this role execute aurora_replica_status()"),
         )
     };
-    let rows = client.query(MEMBERS, &[]).await.map_err(|error| {
+    let rows = client.query_typed(MEMBERS, &[]).await.map_err(|error| {
         match sessions.trouble("list the instances that share storage", error) {
             passing if passing.is_passing() => passing,
             other => cannot_tell(other.trouble().cause.clone()),

@@ -90,7 +90,7 @@ impl Status for ReplicationStatus {
                 .await
                 .map_err(trouble);
         }
-        let row = lease.query_one(FIGURES, &[]).await.map_err(trouble)?;
+        let row = lease.query_typed_one(FIGURES, &[]).await.map_err(trouble)?;
         let figures = Figures::read(&row).map_err(trouble)?;
         who.role = figures.role; // of the same instant as the figures
         Ok(figures.judged(identity_of(&who, members)))
@@ -120,7 +120,7 @@ impl Status for ReplicationStatus {
                 FROM_CANARIES,
             ));
         }
-        let row = lease.query_one(FORK, &[]).await.map_err(trouble)?;
+        let row = lease.query_typed_one(FORK, &[]).await.map_err(trouble)?;
         let in_recovery: bool = row.try_get(0).map_err(trouble)?;
         let position: Option<PgLsn> = row.try_get(1).map_err(trouble)?;
         let at_us: Option<i64> = row.try_get(2).map_err(trouble)?;
