@@ -211,6 +211,15 @@ impl Writer {
     }
 }
 
+/// Gives the lock back at once. Closing the file alone would keep it for as long as another descriptor of it is open: a [`Syncer`]'s, or that
+/// of a process which was being started at that moment.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // It can only fail where there is no lock.
+        let _is_free = self.file.unlock();
+    }
+}
+
 /// Whether a [`Writer`] of this or another process holds the journal at `path`: what is there may still grow.
 ///
 /// # Errors
@@ -218,7 +227,11 @@ impl Writer {
 pub fn is_being_written(path: &Path) -> Result<bool> {
     let file = File::open(path).map_err(|source| opening(path, source))?;
     match file.try_lock_shared() {
-        Ok(()) => Ok(false),
+        // Closing the file is not enough, as with a writer; and it can only fail where there is no lock.
+        Ok(()) => {
+            let _is_free = file.unlock();
+            Ok(false)
+        }
         Err(TryLockError::WouldBlock) => Ok(true),
         Err(TryLockError::Error(source)) => Err(opening(path, source)),
     }

@@ -292,6 +292,22 @@ fn a_journal_can_be_synced_from_another_thread() {
     assert_eq!(read(&path).unwrap().0, [b"beside".to_vec()]);
 }
 
+/// As has a process that is being started while the writer ends.
+#[test]
+fn a_writer_that_has_ended_holds_nothing_though_its_file_is_still_open_elsewhere() {
+    let folder = folder();
+    let path = folder.path().join("j");
+    let writer = Writer::create(&path, "ledger").unwrap();
+    let syncer = writer.syncer().unwrap();
+    assert!(matches!(Writer::resume(&path, "ledger"), Err(Error::Busy { .. })));
+    assert!(journal::is_being_written(&path).unwrap());
+    drop(writer);
+    assert!(!journal::is_being_written(&path).unwrap());
+    let (_next, tail) = Writer::resume(&path, "ledger").unwrap();
+    assert_eq!(tail, Tail::Clean);
+    drop(syncer);
+}
+
 const CHILD_JOURNAL: &str = "DRIFTLINE_TEST_CHILD_JOURNAL";
 
 /// Runs twice: as the test, and within the child that it starts and kills.
