@@ -11,7 +11,7 @@ use crate::setup::{Copies, divergences, everything};
 const LOG: &str = "public.log";
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Runs until rows in flight are met.
-const RUNS_MAX: usize = 10;
+const RUNS_MAX: usize = 40;
 
 /// A publisher and a subscriber of these versions, with a table without a key.
 async fn start(from: Option<u16>, to: Option<u16>) -> Copies {

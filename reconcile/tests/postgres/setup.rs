@@ -190,11 +190,11 @@ impl Copies {
     }
 
     /// Application of these tables stands still for a while, again and again, until the task is aborted. What it has not come to looks
-    /// different meanwhile.
+    /// different meanwhile. Each time takes another while, so that runs, whose fences wait for it, do not fall into step with it.
     pub(crate) async fn hold_up(&self, tables: &str) -> JoinHandle<()> {
         let holder = self.pair.subscriber().client("app").await.unwrap();
         let hold = format!(
-            "begin; lock table {tables} in share row exclusive mode; select pg_sleep(0.4); commit; select pg_sleep(0.1)"
+            "begin; lock table {tables} in share row exclusive mode; select pg_sleep(0.1 + random() * 0.5); commit; select pg_sleep(random() * 0.2)"
         );
         tokio::spawn(async move { while holder.batch_execute(&hold).await.is_ok() {} })
     }
