@@ -267,12 +267,14 @@ fn batches(
     collection: &str,
     size: usize,
 ) -> Result<impl Iterator<Item = Result<Vec<KnownKey>, ReconcileError>>, ReconcileError> {
-    let mut divergences = earlier.divergences_of(collection)?;
+    let mut divergences = earlier.divergences()?;
+    let collection = collection.to_owned();
     Ok(std::iter::from_fn(move || {
         let mut batch = Vec::new();
         while batch.len() < size {
             match divergences.next() {
-                Some(Ok(one)) => batch.extend(one.known_key()),
+                Some(Ok(one)) if one.collection == collection => batch.extend(one.known_key()),
+                Some(Ok(_)) => {}
                 Some(Err(error)) => return Some(Err(error)),
                 None => break,
             }

@@ -3,7 +3,6 @@
 //! The two narrow kinds need the journal of the earlier run. A copy of it lies in the work of the new one, so that a look that was stopped
 //! can go on, also when the earlier work is gone.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use journal::{Reader, Tail};
@@ -46,8 +45,6 @@ impl Look {
 pub struct Earlier {
     path: PathBuf,
     plan: Plan,
-    /// The collections that it found divergences of.
-    diverged: BTreeSet<String>,
 }
 
 impl Earlier {
@@ -59,7 +56,7 @@ impl Earlier {
         let corrupt = |why: String| ReconcileError::Corrupt(format!("{}: {why}", path.display()));
         let mut reader = Reader::open(path)?;
         reader.expect_kind(RUN_KIND)?;
-        let (mut plan, mut is_ended, mut diverged) = (None, false, BTreeSet::new());
+        let (mut plan, mut is_ended) = (None, false);
         for frame in reader.records::<Frame>() {
             match frame? {
                 Frame::Plan { plan: text, .. } => {
@@ -69,9 +66,6 @@ impl Earlier {
                     );
                 }
                 Frame::End { .. } => is_ended = true,
-                Frame::Divergence(one) if !diverged.contains(&one.collection) => {
-                    diverged.insert(one.collection);
-                }
                 _ => {}
             }
         }
@@ -82,27 +76,12 @@ impl Earlier {
         Ok(Self {
             path: path.to_owned(),
             plan,
-            diverged,
         })
     }
 
     /// The plan of that run.
     pub fn plan(&self) -> &Plan {
         &self.plan
-    }
-
-    /// Its divergences of one collection. A collection without any costs no pass over the journal.
-    ///
-    /// # Errors
-    /// As [`divergences`](Self::divergences).
-    pub(crate) fn divergences_of(
-        &self,
-        collection: &str,
-    ) -> Result<impl Iterator<Item = Result<Divergence, ReconcileError>>, ReconcileError> {
-        let all = self.diverged.contains(collection).then(|| self.divergences());
-        let collection = collection.to_owned();
-        let is_of = move |one: &Result<Divergence, _>| one.as_ref().map_or(true, |one| one.collection == collection);
-        Ok(all.transpose()?.into_iter().flatten().filter(is_of))
     }
 
     /// Its divergences, as they stand in the journal. One is in memory at a time.
