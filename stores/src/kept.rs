@@ -247,6 +247,7 @@ mod tests {
             prop_assert_eq!(first.key(keys.len()), None);
         }
     }
+
     #[test]
     fn rows_are_found_again_in_every_block() {
         let many = i64::try_from(3 * BLOCK_ROWS).unwrap();

@@ -182,29 +182,27 @@ enum Refused {
     Digest,
 }
 
-/// What one batch of rows gives.
-#[derive(Debug, Default)]
-pub(crate) struct Batch {
-    /// Of all rows of the batch.
-    pub(crate) digest: ChunkDigest,
-    /// Those rows, if they are kept; fewer than `digest` counts if they did not fit.
-    pub(crate) rows: KeptRows,
+/// What becomes of the rows of one batch.
+struct Batch<'a> {
+    /// Of all rows that came.
+    digest: ChunkDigest,
+    /// Where they are kept, if they are.
+    rows: Option<&'a mut KeptRows>,
 }
 
 impl Layout {
-    fn row(&self, fields: Fields<'_>, keep: bool, hashed: &mut Batch) -> std::result::Result<(), Refused> {
+    fn row(&self, fields: Fields<'_>, batch: &mut Batch<'_>) -> std::result::Result<(), Refused> {
         if self.key.len() <= KEY_COLUMNS_FEW {
-            self.row_with::<KEY_COLUMNS_FEW>(fields, keep, hashed)
+            self.row_with::<KEY_COLUMNS_FEW>(fields, batch)
         } else {
-            self.row_with::<KEY_COLUMNS_MAX>(fields, keep, hashed)
+            self.row_with::<KEY_COLUMNS_MAX>(fields, batch)
         }
     }
 
     fn row_with<const COLUMNS: usize>(
         &self,
         fields: Fields<'_>,
-        keep: bool,
-        hashed: &mut Batch,
+        batch: &mut Batch<'_>,
     ) -> std::result::Result<(), Refused> {
         let wide_max = usize::try_from(VALUE_BYTES_MAX).unwrap_or(usize::MAX);
         if fields.widest() > wide_max {
@@ -236,17 +234,17 @@ impl Layout {
                 sent_row::digest(seed, row, guard)
             }
         };
-        hashed.digest = hashed.digest.merge(
+        batch.digest = batch.digest.merge(
             ChunkDigest {
                 count: 1,
                 sum: digest.0,
             },
             mode,
         );
-        if keep && !hashed.rows.push(key, digest) {
-            return Err(Refused::Key);
+        match &mut batch.rows {
+            Some(rows) => rows.push(key, digest).then_some(()).ok_or(Refused::Key),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -274,7 +272,6 @@ pub(crate) struct Copying {
     layout: Layout,
     /// What came and is no whole row.
     left_over: Vec<u8>,
-    keep: bool,
     lease: Lease,
     tried: String,
     wide: StoreError,
@@ -291,13 +288,11 @@ enum At {
 }
 
 impl Copying {
-    /// Begins to copy `source`. `keep`: the rows of each batch are wanted, and not only its digest. `tried` and `wide` are what its
-    /// errors say.
+    /// Begins to copy `source`. `tried` and `wide` are what its errors say.
     pub(crate) async fn begin(
         lease: Lease,
         layout: Layout,
         source: &str,
-        keep: bool,
         (tried, wide): (String, StoreError),
     ) -> Result<Self> {
         let rows = lease
@@ -310,26 +305,21 @@ impl Copying {
             form: CopyForm::new(layout.selected.len()),
             layout,
             left_over: Vec::new(),
-            keep,
             lease,
             tried,
             wide,
         })
     }
 
-    /// From the next batch on, only digests are wanted.
-    pub(crate) fn forget_rows(&mut self) {
-        self.keep = false;
-    }
-
-    /// The next batch; `None` only when the server has said that this was all, and nothing is left over.
+    /// The digest of the next batch, whose rows are added to `rows`; `None` only when the server has said that this was all, and nothing
+    /// is left over.
     ///
     /// # Errors
     /// Of the server, also in mid-copy; `Corrupt` when the copy ends without its trailer; `Unsupported` for a value that is too wide.
-    pub(crate) async fn next(&mut self) -> Result<Option<Batch>> {
+    pub(crate) async fn next(&mut self, rows: Option<&mut KeptRows>) -> Result<Option<ChunkDigest>> {
         // Of a batch that is not waited for to its end, rows are gone: only one that came whole leads on.
         match std::mem::replace(&mut self.at, At::Error) {
-            At::Rows => self.batch().await.map(Some),
+            At::Rows => self.batch(rows).await.map(Some),
             At::End => {
                 self.at = At::End;
                 Ok(None)
@@ -339,8 +329,9 @@ impl Copying {
     }
 
     /// Takes from the wire until there is a batch, or no more: the last one may be empty.
-    async fn batch(&mut self) -> Result<Batch> {
-        let (mut batch, mut taken) = (Batch::default(), 0);
+    async fn batch(&mut self, rows: Option<&mut KeptRows>) -> Result<ChunkDigest> {
+        let digest = ChunkDigest::default();
+        let (mut batch, mut taken) = (Batch { digest, rows }, 0);
         while taken < BATCH_BYTES {
             match self.rows.next().await {
                 Some(Ok(bytes)) => {
@@ -352,18 +343,18 @@ impl Copying {
                 None if !self.form.is_whole() => return Err(self.corrupt("it ended before its trailer")),
                 None => {
                     self.at = At::End;
-                    return Ok(batch);
+                    return Ok(batch.digest);
                 }
             }
         }
         self.at = At::Rows;
-        Ok(batch)
+        Ok(batch.digest)
     }
 
     /// Takes the whole rows of what came. A server sends rows one by one, but nothing promises that.
-    fn take(&mut self, bytes: &[u8], batch: &mut Batch) -> std::result::Result<(), Fault<Refused>> {
-        let (layout, keep) = (&self.layout, self.keep);
-        let row = |fields: Fields<'_>| layout.row(fields, keep, batch);
+    fn take(&mut self, bytes: &[u8], batch: &mut Batch<'_>) -> std::result::Result<(), Fault<Refused>> {
+        let layout = &self.layout;
+        let row = |fields: Fields<'_>| layout.row(fields, batch);
         if self.left_over.is_empty() {
             let taken = self.form.feed(bytes, row)?;
             self.left_over.extend_from_slice(&bytes[taken..]);

@@ -124,7 +124,7 @@ impl Ranged for Tables {
             DigestMode::Pushdown => Ok(self.sum(&lease, &tried, &recipe.expression, source).await?.sum),
             DigestMode::Client => {
                 let layout = Layout::of_columns(&table, recipe, false);
-                let copying = self.copy(lease, layout, &source, false, tried).await?;
+                let copying = self.copy(lease, layout, &source, tried).await?;
                 Ok(kept(copying, recipe.mode, 0).await?.digest.sum)
             }
         }
@@ -167,9 +167,11 @@ impl Ranged for Tables {
     async fn list(&self, collection: &Collection, recipe: &Recipe, part: &Part) -> Result<Listing> {
         let tried = format!("list {}, {}", collection.name, in_words(part));
         let corrupt = StoreError::Corrupt(self.trouble(&tried, "a row without key or digest"));
-        let copying = self.copy_part((collection, part), recipe, true, tried).await?;
+        let copying = self.copy_part((collection, part), recipe, tried).await?;
         let batches = stream::try_unfold(copying, |mut copying| async move {
-            Ok(copying.next().await?.map(|hashed| (hashed.rows, copying)))
+            let mut rows = KeptRows::default();
+            let came = copying.next(Some(&mut rows)).await?;
+            Ok(came.map(|_| (rows, copying)))
         });
         let items = batches.map_ok(move |rows| {
             let corrupt = corrupt.clone();
@@ -259,9 +261,9 @@ impl Tables {
         Ok(format!("{} as {ROW} where {}", table.from(), table.within(&condition)))
     }
 
-    async fn copy(&self, lease: Lease, layout: Layout, source: &str, keep: bool, tried: String) -> Result<Copying> {
+    async fn copy(&self, lease: Lease, layout: Layout, source: &str, tried: String) -> Result<Copying> {
         let wide = self.too_wide(&tried, 1);
-        Copying::begin(lease, layout, source, keep, (tried, wide)).await
+        Copying::begin(lease, layout, source, (tried, wide)).await
     }
 
     /// Begins to copy key and digest of each row of a part, whoever hashes.
@@ -269,7 +271,6 @@ impl Tables {
         &self,
         (collection, part): (&Collection, &Part),
         recipe: &Recipe,
-        keep: bool,
         tried: String,
     ) -> Result<Copying> {
         let lease = self.lease().await?;
@@ -278,7 +279,7 @@ impl Tables {
         let may_be_wide = recipe.mode == DigestMode::Client && self.may_be_wide(&lease, &table, &tried).await?;
         let layout = Layout::of_rows(&table, key, recipe, may_be_wide);
         let source = self.source(&table, part, &tried)?;
-        self.copy(lease, layout, &source, keep, tried).await
+        self.copy(lease, layout, &source, tried).await
     }
 
     async fn read_part(
@@ -288,7 +289,7 @@ impl Tables {
         keep_bytes_max: usize,
         tried: String,
     ) -> Result<Kept> {
-        let copying = self.copy_part(of, recipe, keep_bytes_max > 0, tried).await?;
+        let copying = self.copy_part(of, recipe, tried).await?;
         kept(copying, recipe.mode, keep_bytes_max).await
     }
 }
@@ -299,16 +300,9 @@ async fn kept(mut copying: Copying, mode: DigestMode, keep_bytes_max: usize) -> 
         digest: ChunkDigest::default(),
         rows: (keep_bytes_max > 0).then(KeptRows::default),
     };
-    while let Some(hashed) = copying.next().await? {
-        kept.digest = kept.digest.merge(hashed.digest, mode);
-        let fits = kept
-            .rows
-            .as_mut()
-            .is_some_and(|rows| rows.append(&hashed.rows) && rows.bytes() <= keep_bytes_max);
-        if !fits {
-            kept.rows = None;
-            copying.forget_rows();
-        }
+    while let Some(digest) = copying.next(kept.rows.as_mut()).await? {
+        kept.digest = kept.digest.merge(digest, mode);
+        kept.rows = kept.rows.filter(|rows| rows.bytes() <= keep_bytes_max);
     }
     Ok(kept)
 }

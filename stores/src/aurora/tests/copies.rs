@@ -21,18 +21,18 @@ async fn a_copy_is_not_read_on_behind_a_batch_that_nobody_waited_for() {
     let recipe = tables.recipe(granted, &columns, 1).await.unwrap();
     let recipe = recipe.hashed(DigestMode::Client).unwrap();
     let mut copying = tables
-        .copy_part((granted, &Part::ALL), &recipe, false, "copy".to_owned())
+        .copy_part((granted, &Part::ALL), &recipe, "copy".to_owned())
         .await
         .unwrap();
     loop {
-        let next = Box::pin(copying.next());
+        let next = Box::pin(copying.next(None));
         match poll!(next) {
             std::task::Poll::Ready(batch) => assert!(batch.unwrap().is_some(), "all of it was there at once"),
             std::task::Poll::Pending => break,
         }
     }
     for _ in 0..2 {
-        let Err(error) = copying.next().await else {
+        let Err(error) = copying.next(None).await else {
             panic!("it was read on");
         };
         assert!(matches!(error, StoreError::Corrupt(_)), "{error:?}");
