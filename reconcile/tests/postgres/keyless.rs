@@ -6,12 +6,10 @@ use reconcile::{CoverageState, Pair, Request};
 use stores::Class;
 use tokio_util::sync::CancellationToken;
 
-use crate::setup::{Copies, divergences, everything};
+use crate::setup::{Copies, RUNS_MAX, divergences, everything};
 
 const LOG: &str = "public.log";
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Runs until rows in flight are met.
-const RUNS_MAX: usize = 40;
 
 /// A publisher and a subscriber of these versions, with a table without a key.
 async fn start(from: Option<u16>, to: Option<u16>) -> Copies {

@@ -17,6 +17,8 @@ use tokio::task::JoinHandle;
 /// What the role logs in with.
 const PASSWORD: &str = "what the role of these tests logs in with";
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Runs under load, until one of them has met a row that was in flight: whether it does is a matter of chance.
+pub(crate) const RUNS_MAX: usize = 40;
 
 pub(crate) struct Shop {
     pub(crate) pair: PgPair,

@@ -5,11 +5,9 @@ use std::time::Duration;
 use lab::{Pattern, Workload, WorkloadOptions};
 use reconcile::CoverageState;
 
-use crate::setup::{Copies, Shop, request, run};
+use crate::setup::{Copies, RUNS_MAX, Shop, request, run};
 
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Runs under load, until one of them has met a row that was in flight.
-const RUNS_MAX: usize = 12;
 
 /// Publishes the shop and no canary.
 async fn without_canaries(rows: u32) -> Copies {
@@ -59,7 +57,6 @@ async fn by_time_and_slots_rows_in_flight_are_no_divergences_and_an_injected_one
         };
         workloads.push(Workload::start(copies.pair.publisher(), options).await.unwrap());
     }
-    // Whether a run meets a row on its way is a matter of chance all the same.
     let held_up = copies.hold_up("public.orders, public.payments").await;
     let (mut in_flight, mut runs) = (0, 0);
     while runs < 2 || (in_flight == 0 && runs < RUNS_MAX) {
