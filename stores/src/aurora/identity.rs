@@ -98,17 +98,12 @@ impl Identifier {
     }
 }
 
-const TRIED: &str = "ask who answers";
-
 #[async_trait]
 impl Identify for Identifier {
     async fn identity(&self) -> Result<Identity> {
         let lease = self.sessions.lease().await?;
-        let who = Who::ask(&lease)
-            .await
-            .map_err(|error| self.sessions.trouble(TRIED, error))?;
-        let members = members_of(&who, &self.sessions, &lease).await?;
-        Ok(identity_of(&who, members))
+        let members = members_of(lease.who(), &self.sessions, &lease).await?;
+        Ok(identity_of(lease.who(), members))
     }
 }
 

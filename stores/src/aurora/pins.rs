@@ -108,9 +108,8 @@ const WRITE_FORWARDING: &str = "apg_write_forward.consistency_mode";
 
 /// Whether the server knows [`WRITE_FORWARDING`].
 pub(crate) async fn forwards_writes(client: &Client) -> std::result::Result<bool, tokio_postgres::Error> {
-    let is_known = format!(
-        "select exists (select from pg_catalog.pg_settings where name = '{WRITE_FORWARDING}')::pg_catalog.text"
-    );
+    let is_known =
+        format!("select (pg_catalog.current_setting('{WRITE_FORWARDING}', true) is not null)::pg_catalog.text");
     Ok(last_row(&client.simple_query(&is_known).await?, 0).as_deref() == Some("true"))
 }
 
@@ -160,7 +159,8 @@ impl Pins {
             .collect();
         let pins = Self {
             read_back: format!(
-                "select pg_catalog.pg_backend_pid(), (pg_catalog.now() = pg_catalog.statement_timestamp()), {}",
+                "select pg_catalog.pg_backend_pid(), (pg_catalog.now() = pg_catalog.statement_timestamp()), \
+                 pg_catalog.pg_is_in_recovery(), {}",
                 columns.join(", ")
             ),
             settings,
@@ -171,8 +171,8 @@ impl Pins {
     }
 
     /// Reads the settings back in a statement of its own: the server session must be the same, no transaction may be open, and each
-    /// setting must be as it was pinned.
-    pub(crate) async fn verify(&self, client: &Client) -> std::result::Result<(), PinFault> {
+    /// setting must be as it was pinned. Also tells the server's role now, which is all that may have changed of who answers a session.
+    pub(crate) async fn verify(&self, client: &Client) -> std::result::Result<Role, PinFault> {
         let messages = client.simple_query(&self.read_back).await?;
         let shown = |index: usize| last_row(&messages, index);
         if shown(0).as_deref() != Some(self.backend_pid.as_str()) {
@@ -183,8 +183,13 @@ impl Pins {
         if shown(1).as_deref() != Some("t") {
             return Err(PinFault::OpenTransaction);
         }
+        let role = match shown(2).as_deref() {
+            Some("t") => Role::ReadOnly,
+            Some("f") => Role::Writable,
+            _ => return Err(PinFault::Pooler("the server session did not tell its role".to_owned())),
+        };
         for (index, (name, wanted)) in self.settings.iter().enumerate() {
-            let found = shown(index + 2);
+            let found = shown(index + 3);
             if found.as_deref().is_some_and(|found| found.eq_ignore_ascii_case(wanted)) {
                 continue;
             }
@@ -199,7 +204,7 @@ impl Pins {
                 found: found.unwrap_or_else(|| "nothing".to_owned()),
             });
         }
-        Ok(())
+        Ok(role)
     }
 
     /// The server process that this session was pinned in.

@@ -87,7 +87,11 @@ impl Reread for Tables {
 
 /// The first statement, as this server answers it.
 pub(crate) fn before_of(lease: &Lease) -> &'static str {
-    if lease.is_aurora() { BEFORE_AT_AURORA } else { BEFORE }
+    if lease.who().is_aurora {
+        BEFORE_AT_AURORA
+    } else {
+        BEFORE
+    }
 }
 
 /// What the first statement says.

@@ -47,8 +47,8 @@ pub(crate) struct Address {
 pub(crate) struct Session {
     client: Client,
     pins: Pins,
+    who: Who,
     instance: String,
-    is_aurora: bool,
     _driver: Driver,
     tls: Tls,
 }
@@ -94,7 +94,7 @@ impl Address {
             client,
             pins,
             instance: who.instance(),
-            is_aurora: who.is_aurora,
+            who,
             _driver: driver,
             tls: self.tls.clone(),
         })
@@ -255,13 +255,16 @@ impl Manager for Opener {
     }
 
     /// A session is lent again only if it is the same server session as before, holds every pinned setting, and has no
-    /// transaction open. Any doubt, and it is thrown away.
+    /// transaction open. Any doubt, and it is thrown away. Its server may have been promoted meanwhile: its role is taken anew.
     async fn recycle(&self, session: &mut Session, _: &Metrics) -> RecycleResult<StoreError> {
         if session.client.is_closed() {
             return Err(RecycleError::message("connection closed"));
         }
         match timeout(VERIFY_PATIENCE, session.pins.verify(&session.client)).await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(role)) => {
+                session.who.role = role;
+                Ok(())
+            }
             Ok(Err(fault)) => {
                 let is_pooler = matches!(fault, PinFault::Pooler(_));
                 let error = fault.into_store_error(&self.address.site, "verify a session before it is used again");
@@ -353,9 +356,9 @@ impl Lease {
         self.object.instance()
     }
 
-    /// Whether Aurora answers, which refuses to tell where replay stands.
-    pub(crate) fn is_aurora(&self) -> bool {
-        self.object.is_aurora
+    /// Who answers here, in the role that it had when this was lent.
+    pub(crate) fn who(&self) -> &Who {
+        &self.object.who
     }
 
     /// The site, as configured.

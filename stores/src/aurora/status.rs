@@ -7,7 +7,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::PgLsn;
 
 use super::global;
-use super::identity::{Who, identity_of, members_of};
+use super::identity::{identity_of, members_of};
 use super::session::Sessions;
 use crate::{Fork, NativeStatus, Position, Result, Role, Status, StoreError, Trouble};
 
@@ -83,7 +83,7 @@ impl Status for ReplicationStatus {
         const TRIED: &str = "ask for replication status";
         let trouble = |error| self.sessions.trouble(TRIED, error);
         let lease = self.sessions.lease().await?;
-        let mut who = Who::ask(&lease).await.map_err(trouble)?;
+        let mut who = lease.who().clone();
         let members = members_of(&who, &self.sessions, &lease).await?;
         if who.is_aurora {
             return global::status(&lease, identity_of(&who, members))
@@ -114,7 +114,7 @@ impl Status for ReplicationStatus {
             StoreError::Unsupported(Trouble::new(self.sessions.site(), TRIED, cause).hint(hint))
         };
         let lease = self.sessions.lease().await?;
-        if Who::ask(&lease).await.map_err(trouble)?.is_aurora {
+        if lease.who().is_aurora {
             return Err(cannot(
                 "Aurora replicates by its storage and keeps no position at which a cluster was promoted",
                 FROM_CANARIES,

@@ -74,9 +74,13 @@ async fn a_pair_is_two_copies_of_one_origin_also_after_a_promotion() {
     assert_eq!(primary.lineage, standby.lineage);
     assert_eq!((primary.role, standby.role), (Role::Writable, Role::ReadOnly));
 
+    // A session that was open before goes on after a promotion, and so does one that is opened behind it.
+    let open = Connection::new(&two.config, "usw2", Endpoint::Reader).unwrap();
+    assert_eq!(open.identify.identity().await.unwrap(), standby);
     two.pair.promote().await.unwrap();
     let promoted = identity(&two.config, "usw2").await;
     assert_eq!(promoted.role, Role::Writable);
+    assert_eq!(open.identify.identity().await.unwrap(), promoted);
     assert_eq!(
         promoted.instance, standby.instance,
         "a promotion does not make another instance"
