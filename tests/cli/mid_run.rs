@@ -117,6 +117,15 @@ async fn both_addresses_that_reach_one_server_after_a_failover_are_never_equal()
     let running = in_mid_chunk(&story, "failover").await;
     // The writer's address moves to the promoted standby: both sites are one server from now on.
     story.pair.cut();
+    // What the standby never gets: no look finds the two equal before the address has moved.
+    let primary = story.pair.primary();
+    let is_cut = "select not exists (select from pg_stat_replication)";
+    primary
+        .wait_for(DATABASE, is_cut, "the end of replication", Duration::from_secs(30))
+        .await
+        .expect("cut replication");
+    let lost = "update public.orders set note = note || 'y' where id < 10";
+    primary.execute(DATABASE, lost).await.expect("write what is lost");
     story.pair.resume_replay().await.expect("resume replay");
     story.pair.promote().await.expect("promote");
     address.move_to(standby);
