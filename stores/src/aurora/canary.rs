@@ -324,7 +324,7 @@ impl RingReader {
         }
         Ok(Sighting {
             canaries,
-            instance: ready.session.instance().to_owned(),
+            instance: ready.session.who().instance(),
             strong: true, // a plain read on a standby shows all that it has applied
             covers: Covers::Ring,
             oddities: Oddities {

@@ -88,7 +88,7 @@ impl Tables {
             rows: found.into_iter().map(reading).collect(),
             position: mark.or(before.position),
             snapshot: before.snapshot,
-            instance: lease.instance().to_owned(),
+            instance: lease.who().instance(),
         })
     }
 

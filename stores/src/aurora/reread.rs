@@ -80,7 +80,7 @@ impl Reread for Tables {
             rows: rows.into_iter().map(Found::reading).collect(),
             position: mark.or(before.position),
             snapshot: before.snapshot,
-            instance: lease.instance().to_owned(),
+            instance: lease.who().instance(),
         })
     }
 }

@@ -48,7 +48,6 @@ pub(crate) struct Session {
     client: Client,
     pins: Pins,
     who: Who,
-    instance: String,
     _driver: Driver,
     tls: Tls,
 }
@@ -93,7 +92,6 @@ impl Address {
         Ok(Session {
             client,
             pins,
-            instance: who.instance(),
             who,
             _driver: driver,
             tls: self.tls.clone(),
@@ -174,8 +172,9 @@ impl Session {
         &self.client
     }
 
-    pub(crate) fn instance(&self) -> &str {
-        &self.instance
+    /// Who answers here, in the role that it had when this was opened or verified last.
+    pub(crate) fn who(&self) -> &Who {
+        &self.who
     }
 
     /// The server process, as text.
@@ -248,7 +247,7 @@ impl Manager for Opener {
             Some(error) => Err(error.clone()),
             None => {
                 let session = self.address.open().await?;
-                self.reached.note(&session.instance);
+                self.reached.note(&session.who.instance());
                 Ok(session)
             }
         }
@@ -351,14 +350,9 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// [`crate::Identity::instance`] of the server that answers here.
-    pub(crate) fn instance(&self) -> &str {
-        self.object.instance()
-    }
-
     /// Who answers here, in the role that it had when this was lent.
     pub(crate) fn who(&self) -> &Who {
-        &self.object.who
+        self.object.who()
     }
 
     /// The site, as configured.

@@ -36,7 +36,7 @@ async fn one_database_reached_twice_is_the_same_data() {
 
     let lease = sessions(&one.config, "use1", 1).lease().await.unwrap();
     assert_eq!(
-        lease.instance(),
+        lease.who().instance(),
         here.instance,
         "a lease and an identity name an instance alike"
     );
