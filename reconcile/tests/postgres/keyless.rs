@@ -6,7 +6,7 @@ use reconcile::{CoverageState, Pair, Request};
 use stores::Class;
 use tokio_util::sync::CancellationToken;
 
-use crate::setup::{Copies, RUNS_MAX, divergences, everything};
+use crate::setup::{Copies, divergences, everything, until_in_flight};
 
 const LOG: &str = "public.log";
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -143,16 +143,12 @@ async fn copies_in_flight_are_no_divergences_and_a_planted_one_is_found_among_th
     apply_slowly(&copies).await;
     let (stop, task) = churn(&copies).await;
     let request = request(&pair).await;
-    let mut in_flight = 0;
-    for _ in 0..RUNS_MAX {
+    until_in_flight(1, async || {
         let (found, summary) = divergences(&pair, &request).await;
         assert!(found.is_empty(), "{found:?}");
-        in_flight += summary.counts.transient + summary.counts.undecided();
-        if in_flight > 0 {
-            break;
-        }
-    }
-    assert!(in_flight > 0, "nothing was in flight: the test proves nothing");
+        summary
+    })
+    .await;
     let wrong = "delete from public.log where at = 7";
     copies.pair.subscriber().execute("app", wrong).await.unwrap();
     let (found, _) = divergences(&pair, &request).await;

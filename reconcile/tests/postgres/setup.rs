@@ -17,8 +17,8 @@ use tokio::task::JoinHandle;
 /// What the role logs in with.
 const PASSWORD: &str = "what the role of these tests logs in with";
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Runs under load, until one of them has met a row that was in flight: whether it does is a matter of chance.
-pub(crate) const RUNS_MAX: usize = 40;
+/// Runs under load, until one of them has met a row that was in flight.
+const RUNS_MAX: usize = 40;
 
 pub(crate) struct Shop {
     pub(crate) pair: PgPair,
@@ -198,7 +198,11 @@ impl Copies {
         let hold = format!(
             "begin; lock table {tables} in share row exclusive mode; select pg_sleep(0.1 + random() * 0.5); commit; select pg_sleep(random() * 0.2)"
         );
-        tokio::spawn(async move { while holder.batch_execute(&hold).await.is_ok() {} })
+        tokio::spawn(async move {
+            loop {
+                holder.batch_execute(&hold).await.unwrap();
+            }
+        })
     }
 
     pub(crate) async fn shutdown(self) {
@@ -302,6 +306,17 @@ pub(crate) async fn everything(pair: &Pair, settings: &[(&str, Settings)]) -> Re
         selected: selected.collect(),
         ..request(pair).await
     }
+}
+
+/// Runs so often, and on until one of the runs has met a row in flight: whether it does is a matter of chance.
+pub(crate) async fn until_in_flight(runs_min: usize, mut run: impl AsyncFnMut() -> Summary) {
+    let (mut in_flight, mut runs) = (0, 0);
+    while runs < runs_min || (in_flight == 0 && runs < RUNS_MAX) {
+        runs += 1;
+        let counts = run().await.counts;
+        in_flight += counts.transient + counts.undecided();
+    }
+    assert!(in_flight > 0, "nothing was in flight: the test proves nothing");
 }
 
 /// What was confirmed, as it is recorded, and the summary.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use lab::{Pattern, Workload, WorkloadOptions};
 use reconcile::CoverageState;
 
-use crate::setup::{Copies, RUNS_MAX, Shop, request, run};
+use crate::setup::{Copies, Shop, request, run, until_in_flight};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -58,16 +58,14 @@ async fn by_time_and_slots_rows_in_flight_are_no_divergences_and_an_injected_one
         workloads.push(Workload::start(copies.pair.publisher(), options).await.unwrap());
     }
     let held_up = copies.hold_up("public.orders, public.payments").await;
-    let (mut in_flight, mut runs) = (0, 0);
-    while runs < 2 || (in_flight == 0 && runs < RUNS_MAX) {
-        runs += 1;
+    until_in_flight(2, async || {
         let (found, summary) = run(&pair, &asked).await;
         let keys: Vec<_> = found.iter().map(|one| format!("{one:?}")).collect();
         assert_eq!(found.len(), 1, "{keys:?}");
         assert!(keys[0].contains("900") && keys[0].contains("different"), "{keys:?}");
-        in_flight += summary.counts.transient + summary.counts.undecided();
-    }
-    assert!(in_flight > 0, "nothing was in flight: the test proves nothing");
+        summary
+    })
+    .await;
     held_up.abort();
     for workload in workloads {
         assert!(workload.stop().await.unwrap().writes() > 0);
